@@ -1,0 +1,45 @@
+# `make demo` shows the whole path, `make test` runs every check; both make their own environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format wire schema benchmarks clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+# Two processes: what needs no TensorFlow is tested in one that never imports it.
+test: lint
+	$(BIN)/pytest tests/core tests/client tests/serving
+	$(BIN)/pytest tests/models tests/exporter tests/e2e
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The descriptor set, from the .proto files; a test compares the two.
+wire: $(INSTALLED)
+	$(BIN)/python .ci/compile_wire.py
+
+# manifest.schema.json, from the classes in bundle.py; a test compares the two.
+schema: $(INSTALLED)
+	$(BIN)/python -c "import json, keraship.bundle as b; print(json.dumps(b.manifest_schema(), indent=2))" > src/keraship/manifest.schema.json
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python benchmarks/start_up.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/keraship.egg-info
