@@ -217,7 +217,7 @@ def read_golden(version_dir: Path) -> tuple[Arrays, Arrays]:
     path = version_dir / GOLDEN
     sides: dict[str, Arrays] = {"inputs": {}, "outputs": {}}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in archive.files:
                 side, _, name = key.partition("/")
                 if name.endswith(_AS_TENSOR):
@@ -425,7 +425,10 @@ def _publish(folder: Path, model_dir: Path, version: int | None) -> Path:
 
 
 def _is_inside(error: OSError, folder: Path) -> bool:
-    return isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(folder)
+    """Whether an error is about the model's folder: something in it, or a folder above it that could not be made."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    return Path(error.filename).is_relative_to(folder) or folder.is_relative_to(error.filename)
 
 
 def _check_format_version(raw: bytes, path: Path) -> None:

@@ -6,7 +6,7 @@ Source of the numbers and of the wire fields: tensorflow/core/framework/types.pr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,28 @@ def by_number(number: int) -> DType:
     return BY_NUMBER[number]
 
 
+def is_lossless(have: DType, want: DType) -> bool:
+    """Whether every value of `have` is a value of `want` too, so that a cast changes none.
+
+    By the types alone, never by the values at hand: what goes today goes tomorrow. int64 to float64 is therefore no
+    lossless cast, which numpy calls a safe one.
+    """
+    if STRING in (have, want) or have.numpy == want.numpy:
+        return have.numpy == want.numpy
+    return all(a <= b for a, b in zip(_values(have), _values(want), strict=True))
+
+
+def exact_integers(dtype: DType) -> range:
+    """A range of integers that the type has all of; the widest there is, give or take its ends."""
+    _, negative, _, bits, _, _ = _values(dtype)
+    return range(1 - 2**bits if negative else 0, 2**bits)
+
+
+def has_fractions(dtype: DType) -> bool:
+    """Whether it is a type of floating-point numbers, real or complex."""
+    return _values(dtype)[4] > 0
+
+
 def of_array(array: np.ndarray[Any, Any]) -> DType:
     """The data type of a numpy array: objects, bytes and text are strings.
 
@@ -124,3 +146,29 @@ def of_array(array: np.ndarray[Any, Any]) -> DType:
             f"expected an array of numbers, bools or strings; got numpy dtype {array.dtype}, which no tensor can hold"
         )
     return BY_NAME[array.dtype.name]
+
+
+@cache
+def _values(dtype: DType) -> tuple[int, ...]:
+    """Which numbers a type has; where each item is at most another type's, that type has them all.
+
+    (imaginary?, negative?, infinite?, significant bits, bits below the point, bits above it)
+    """
+    if dtype.numpy.kind == "b":
+        return 0, 0, 0, 1, 0, 1
+    name = dtype.storage or dtype.name
+    if name.lstrip("u").startswith("int"):
+        signed = int(not name.startswith("u"))
+        bits = int(name.lstrip("uint")) - signed
+        return 0, signed, 0, bits, 0, bits
+    info = _finfo(dtype)
+    is_complex, has_infinity = int(dtype.numpy.kind == "c"), int(not name.endswith(("fn", "fnuz")))
+    return is_complex, 1, has_infinity, info.nmant + 1, info.nmant - info.minexp, info.maxexp
+
+
+def _finfo(dtype: DType) -> Any:
+    if dtype.name not in _EXTENDED:
+        return np.finfo(dtype.numpy)
+    import ml_dtypes  # as above
+
+    return ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]  # ml_dtypes' stubs leave its arguments out

@@ -74,12 +74,14 @@ class StatusError(KerashipError):
     code: the canonical status code's name, such as "NOT_FOUND".
     details: the server's message, as it came.
     attempts: how many times the call was sent (0: never; it failed before).
+
+    The exception's text is `message` where the client knows more to say than the server's words, else `details`.
     """
 
     code = "UNKNOWN"
 
-    def __init__(self, details: str, *, attempts: int = 0) -> None:
-        super().__init__(details)
+    def __init__(self, details: str, *, attempts: int = 0, message: str = "") -> None:
+        super().__init__(message or details)
         self.details = details
         self.attempts = attempts
 

@@ -73,7 +73,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # np.load alone leaks a broken file
         return {name: archive[name] for name in archive.files}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import cmath
 import difflib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keraship import dtypes
+from keraship.dtypes import DType
 from keraship.errors import InvalidArgument, InvalidInput
 
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -78,21 +79,20 @@ def check(signature: Signature, arrays: Mapping[str, Any]) -> dict[str, Array]:
 
 def check_array(spec: TensorSpec, value: Any) -> Array:
     """One array that fits `spec`, made of `value` by a cast that changes no value; raises InvalidInput."""
-    array = _as_array(spec, value)
+    want = dtypes.by_name(spec.dtype)
+    array = _as_array(spec, value, want)
     if not shape_fits(spec.shape, array.shape):
         raise InvalidInput(_expected(spec, array))
-    want = dtypes.by_name(spec.dtype)
     if want is dtypes.STRING:
         return _as_bytes(spec, array)
-    have = dtypes.of_array(array)
-    if have.numpy == want.numpy:
-        return array.astype(want.numpy, copy=False)  # a foreign byte order becomes the machine's
-    if have is not dtypes.STRING and (_is_literal(value) or np.can_cast(array.dtype, want.numpy, casting="safe")):
-        return _cast_literal(spec, array, want.numpy)
-    hint = ""
-    if have is not dtypes.STRING:
-        hint = f"; a cast to {want} could change values: if that is meant, send array.astype('{want}')"
-    raise InvalidInput(_expected(spec, array) + hint)
+    if array.dtype.kind in "OSUT":
+        raise InvalidInput(_expected(spec, array))
+    if _is_literal(value):
+        return _cast_literal(spec, array, value)
+    if dtypes.is_lossless(_dtype_of(spec, array), want):
+        return _cast_lossless(array, want)
+    hint = f"a cast to {want} could change values: if that is meant, send array.astype('{want.numpy}')"
+    raise InvalidInput(f"{_expected(spec, array)}; {hint}")
 
 
 def shape_fits(expected: Shape | None, actual: tuple[int, ...]) -> bool:
@@ -114,18 +114,27 @@ def _name_faults(signature: Signature, arrays: Mapping[str, Any]) -> list[str]:
     missing = [name for name in names if name not in arrays]
     faults = []
     for extra in (name for name in arrays if name not in names):
-        near = difflib.get_close_matches(extra, missing or names, n=1)
+        near = difflib.get_close_matches(str(extra), missing or names, n=1)
         meant = f", did you mean '{near[0]}'?" if near else ""
         faults.append(f"the model has no input '{extra}'{meant} (inputs: {', '.join(names) or 'none'})")
     faults += [f"input '{spec.name}' ({spec}) is missing" for spec in signature.inputs if spec.name in missing]
     return faults
 
 
-def _as_array(spec: TensorSpec, value: Any) -> Array:
+def _as_array(spec: TensorSpec, value: Any, want: DType) -> Array:
     try:
+        if want is dtypes.STRING and not isinstance(value, np.ndarray):
+            return np.asarray(value, object)  # numpy's own text types lose NULs at the end, and take numbers for text
         return np.asarray(value)
     except (ValueError, TypeError) as error:  # ragged lists; objects that refuse
         raise InvalidInput(f"'{spec.name}' expects {spec}, got a value that is no array: {error}") from error
+
+
+def _dtype_of(spec: TensorSpec, array: Array) -> DType:
+    try:
+        return dtypes.of_array(array)
+    except InvalidArgument as error:  # dates, records, wider floats than tensors have
+        raise InvalidInput(_expected(spec, array)) from error
 
 
 def _as_bytes(spec: TensorSpec, array: Array) -> Array:
@@ -134,18 +143,58 @@ def _as_bytes(spec: TensorSpec, array: Array) -> Array:
     if array.dtype.kind != "O" or not all(isinstance(item, str | bytes) for item in array.flat):
         raise InvalidInput(_expected(spec, array))
     encoded = np.empty(array.shape, object)
-    encoded.reshape(-1)[:] = [item.encode() if isinstance(item, str) else item for item in array.flat]
+    try:
+        encoded.reshape(-1)[:] = [item.encode() if isinstance(item, str) else bytes(item) for item in array.flat]
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"'{spec.name}' expects {spec}, got text that UTF-8 cannot hold: {error}") from error
     return encoded
 
 
-def _cast_literal(spec: TensorSpec, array: Array, want: np.dtype[Any]) -> Array:
-    """A cast that keeps the values: always so for arrays that came this far, looked at for Python numbers."""
-    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore", category=np.exceptions.ComplexWarning):
-        cast = array.astype(want)
-    rounding_is_fine = array.dtype.kind == "f" and want.kind not in "biu"
-    if not rounding_is_fine and not np.array_equal(cast, array):
-        raise InvalidInput(f"{_expected(spec, array)}; {array.reshape(-1)[:3].tolist()} ... does not fit {spec.dtype}")
+def _cast_literal(spec: TensorSpec, array: Array, value: Any) -> Array:
+    """Python's numbers as the signature's type: integers stay exact, fractions are rounded where it has fractions."""
+    want = dtypes.by_name(spec.dtype)
+    if _is_within(array, want):
+        return array.astype(want.numpy)
+    numbers = np.asarray(value, object)  # Python compares integers and floats exactly, where numpy rounds both first
+    try:
+        with np.errstate(all="ignore"):
+            cast: Array = numbers.astype(want.numpy)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{_expected(spec, array)}; {spec.dtype} cannot hold it: {error}") from error
+    pairs = zip(numbers.flat, _widened(cast).flat, strict=True)
+    changed = next((number for number, now in pairs if not _is_kept(number, now)), None)
+    if changed is not None:
+        raise InvalidInput(f"{_expected(spec, array)}; {spec.dtype} cannot hold {changed!r}")
     return cast
+
+
+def _is_within(array: Array, want: DType) -> bool:
+    """Whether the size of the numbers is enough to know that each is kept; ten times as fast as to compare them."""
+    if array.dtype.kind not in "iuf" or (array.dtype.kind == "f" and not dtypes.has_fractions(want)):
+        return False
+    exact = dtypes.exact_integers(want)
+    return array.size == 0 or bool(exact.start <= array.min() and array.max() < exact.stop)
+
+
+def _widened(array: Array) -> Array:
+    """The same values as Python numbers; ml_dtypes' scalars would round what they are compared with."""
+    if array.dtype.isbuiltin == 1:
+        return array.astype(object)
+    return array.astype(np.int64 if "int" in array.dtype.name else np.float64).astype(object)
+
+
+def _is_kept(number: Any, now: Any) -> bool:
+    if isinstance(number, float | complex) and isinstance(now, float | complex):
+        return cmath.isfinite(number) <= cmath.isfinite(now)  # rounded, unless it became infinite
+    return bool(number == now)
+
+
+def _cast_lossless(array: Array, want: DType) -> Array:
+    """In the machine's byte order, whatever the array's was."""
+    with np.errstate(invalid="ignore"):  # signaling NaNs stay NaNs
+        if array.dtype.kind == want.numpy.kind == "V" and array.dtype != want.numpy:
+            array = array.astype(np.float64)  # ml_dtypes has casts between its own types for some pairs only
+        return array.astype(want.numpy, copy=False)
 
 
 def _is_literal(value: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keraship import dtypes
+from keraship.errors import InvalidArgument
 from keraship.signature import Shape, Signature, TensorSpec
 from keraship.wire.messages import SignatureDef, SignatureDefMap
 
@@ -45,9 +46,15 @@ def to_signature_def_map(signatures: Mapping[str, Signature]) -> Any:
 
 def _to_specs(infos: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name, dtypes.by_number(info.dtype).name, _read_shape(info.tensor_shape), tensor=info.name)
+        TensorSpec(name, _read_dtype(name, info), _read_shape(info.tensor_shape), tensor=info.name)
         for name, info in sorted(infos.items())
     )
+
+
+def _read_dtype(name: str, info: Any) -> str:
+    if info.WhichOneof("encoding") not in ("name", None):
+        raise InvalidArgument(f"expected '{name}' to be a dense tensor; it is a {info.WhichOneof('encoding')}")
+    return dtypes.by_number(info.dtype).name
 
 
 def _read_shape(message: Any) -> Shape | None:

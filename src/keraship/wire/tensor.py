@@ -36,7 +36,7 @@ def to_tensor(array: Any, *, dtype: str | None = None, encoding: Encoding = "ten
     into: the message to fill, for instance `request.inputs["images"]`; a new one without it.
     Raises InvalidArgument for arrays that no tensor can hold.
     """
-    array = np.asarray(array)
+    array = _as_array(array)
     kind = dtypes.of_array(array) if dtype is None else dtypes.by_name(dtype)
     tensor = TensorProto() if into is None else into
     tensor.dtype = kind.number
@@ -66,7 +66,10 @@ def to_array(tensor: Any, *, copy: bool = False) -> Array:
         flat = _read_content(tensor.tensor_content, kind, count)
     else:
         flat = _fill(_read_values(tensor, kind), kind, count)
-    array = flat.reshape(shape)
+    try:
+        array = flat.reshape(shape)
+    except ValueError as error:  # more axes than numpy has, or empty with sizes beyond all memory
+        raise InvalidArgument(f"expected a tensor of a shape that numpy has; got {list(shape)}: {error}") from error
     return array.copy() if copy else array
 
 
@@ -170,6 +173,13 @@ def _compact(flat: Array, encoding: Encoding) -> Array:
     return flat[: differs[-1] + 2 if len(differs) else 1]
 
 
+def _as_array(value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        return np.asarray(value, object)  # numpy's own text types lose NULs at the end, and take numbers for text
+    return array
+
+
 def _cast(array: Array, kind: DType) -> Array:
     if array.dtype.newbyteorder("=") == kind.numpy:
         return array.astype(kind.numpy, copy=False)
@@ -184,7 +194,10 @@ def _bytes_of(array: Array) -> Array:
 
 def _as_bytes(item: Any) -> bytes:
     if isinstance(item, str):
-        return item.encode()
+        try:
+            return item.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"expected text that UTF-8 can hold: {error}") from error
     if isinstance(item, bytes):
         return bytes(item)
     raise InvalidArgument(f"expected strings or bytes in an array of objects; got {type(item).__name__}")
