@@ -1,0 +1,78 @@
+"""Addresses, and servers that are not what they were taken for."""
+
+from __future__ import annotations
+
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from keraship import errors
+from keraship.client import Client
+from keraship.client.channel import Address, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("localhost:8500", "localhost:8500"),
+        ("my-host.example:1", "my-host.example:1"),
+        ("[::1]:8500", "[::1]:8500"),
+        ("grpc://host:8500", "host:8500"),
+        ("grpc://host:8500/", "host:8500"),
+        ("unix:/run/s.sock", "unix:/run/s.sock"),
+        ("unix:///run/s.sock", "unix:/run/s.sock"),
+        ("unix:s.sock", "unix:s.sock"),
+    ],
+)
+def test_addresses_are_read(text: str, target: str) -> None:
+    """Each form that people write, as gRPC writes it."""
+    assert parse_address(text) == Address(text, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("localhost", "as in localhost:8500"),
+        ("grpc://models.example", "as in models.example:8500"),
+        ("[::1]", "as in [::1]:8500"),
+        ("::1", "as in localhost:8500"),
+        ("localhost:", "as in localhost:8500"),
+        ("localhost:99999", "as in localhost:8500"),
+        (":8500", "as in localhost:8500"),
+        ("", "with a port"),
+        ("host:8500/model", "with a port"),
+        ("two words:8500", "with a port"),
+        ("unix:", "path of a socket"),
+        ("unix://host/path", "path of a socket"),
+        ("http://server:8501", "this client speaks gRPC, usually on port 8500: server:8500"),
+        ("https://server/v1/models", "this client speaks gRPC, usually on port 8500: server:8500"),
+    ],
+)
+def test_what_is_no_address_is_refused_at_once(text: str, says: str) -> None:
+    """With what to write instead."""
+    with pytest.raises(ValueError, match=re.escape(says)):
+        Client(text)
+
+
+def test_a_rest_port_is_recognized() -> None:
+    """HTTP/1 on the other side gives itself away."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        says = "does not speak gRPC: is that the REST port"
+        with Client(f"127.0.0.1:{server.server_port}", "m") as client, pytest.raises(errors.Unavailable, match=says):
+            client.status(timeout=20)
+        server.shutdown()
+
+
+def test_an_unknown_host_is_named() -> None:
+    """A name that nobody has is another mistake than a server that is down."""
+    says = r"no host is known by the name in no-such-host\.invalid:8500"
+    with Client("no-such-host.invalid:8500", "m") as client, pytest.raises(errors.Unavailable, match=says):
+        client.status(timeout=20)

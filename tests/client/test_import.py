@@ -1,0 +1,39 @@
+"""What `import keraship.client` costs, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keraship.client
+
+HEAVY = ("rich", "click", "tensorflow", "onnxruntime", "msgspec", "keras", "flask", "sklearn", "pandas", "ml_dtypes")
+
+
+def test_the_import_loads_nothing_heavy() -> None:
+    """Only numpy, protobuf and grpcio, in a process of its own."""
+    script = f"import sys, keraship.client; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_loads_no_runtime() -> None:
+    """`keraship predict --help` answers at once."""
+    script = (
+        "import sys, keraship.client.command; "
+        f"print([m for m in {HEAVY} if m in sys.modules and m not in ('click', 'rich')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_these() -> None:
+    """What is added or removed here, users notice."""
+    errors = {
+        "Aborted", "AlreadyExists", "Cancelled", "DataLoss", "DeadlineExceeded", "FailedPrecondition", "Internal",
+        "InvalidArgument", "InvalidInput", "KerashipError", "NotFound", "OutOfRange", "PermissionDenied",
+        "ResourceExhausted", "StatusError", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
+    }  # fmt: skip
+    own = {"Client", "Metadata", "ModelSpec", "Prediction", "VersionStatus"}
+    assert set(keraship.client.__all__) == errors | own
+    assert all(hasattr(keraship.client, name) for name in keraship.client.__all__)
