@@ -89,3 +89,10 @@ def _files(package: str, folder: Path) -> set[str]:
     """What a package's folder should bring into a wheel."""
     endings = (".py", ".proto", ".binpb", ".json", "py.typed")
     return {f"{package.replace('.', '/')}/{path.name}" for path in folder.iterdir() if path.name.endswith(endings)}
+
+
+def test_nothing_that_we_start_phones_home(tmp_path: Path) -> None:
+    """ONNX Runtime, imported after keraship, makes no device id in the user's home."""
+    code = "import keraship, onnxruntime, time; time.sleep(1)"  # its telemetry begins on a thread of its own
+    subprocess.run([sys.executable, "-c", code], env={"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []

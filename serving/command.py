@@ -1,0 +1,209 @@
+"""`keraship serve`: takes the place of tensorflow_model_server, or serves a whole repository."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keraship import __version__
+from keraship.bundle import model_names
+from keraship.cli import print_json
+from keraship.errors import BundleError, InvalidArgument, ServerError
+from keraship.extras import require
+from keraship.serving import config
+from keraship.serving.config import BadFlag, BadTextProto, Flags
+from keraship.serving.status import text
+from keraship.serving.versions import ModelConfig
+
+_REST_PORT = 8501
+_FAILED = 255  # tensorflow_model_server's status for a start that failed
+
+
+class _Command(click.Command):
+    """Its flags are tensorflow_model_server's, which click cannot parse: they are shown here and read in `config`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, flags in (("tensorflow_model_server's flags", config.FLAGS), ("Flags of our own", config.OWN_FLAGS)):
+            with formatter.section(title):
+                formatter.write_dl([(f"--{flag.name}={flag.default}", flag.effect) for flag in flags if flag.effect])
+        others = ", ".join(f"--{flag.name}" for flag in config.FLAGS if not flag.effect)
+        with formatter.section("Taken, and without effect"):
+            formatter.write_text(others)
+
+
+@click.command(
+    cls=_Command,
+    options_metavar="[FLAGS]",
+    add_help_option=True,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True},
+)
+@click.argument("args", metavar="[REPO]", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def serve(ctx: click.Context, args: tuple[str, ...]) -> None:
+    """Serve models over gRPC and REST, under TensorFlow Serving's API.
+
+    REPO is a folder of models, each a folder of versions; all of them are served, gRPC at 8500 and REST at 8501. Or
+    name the models as for tensorflow_model_server. A flag and its value are one word: --port=8500. SIGTERM finishes
+    what is under way and ends with 0.
+
+    \b
+    Example:
+      keraship serve repo
+      keraship serve --port=8500 --rest_api_port=8501 --model_name=digits --model_base_path=/models/digits
+    """
+    ctx.exit(_serve(list(args)))
+
+
+def _serve(args: list[str]) -> int:
+    try:
+        flags = config.parse_flags(args)
+    except BadFlag as error:
+        click.echo(f"{error}\n{config.usage()}")
+        return _FAILED
+    if flags.on("version"):
+        click.echo(f"TensorFlow ModelServer: keraship {__version__}\nTensorFlow Library: {_tensorflow_version()}")
+        return 0
+    _log_to_stderr()
+    if not flags.text("model_base_path") and not flags.text("model_config_file"):
+        repositories = [arg for arg in flags.unknown if not arg.startswith("-")]
+        if repositories:
+            return _serve_repository(flags, repositories)
+    return _serve_as_tensorflow_does(flags)
+
+
+def _serve_repository(flags: Flags, repositories: list[str]) -> int:
+    strange = [arg for arg in flags.unknown if arg.startswith("-")]
+    if strange:
+        raise click.UsageError(f"unknown argument: {strange[0]}; {config.suggestion(strange[0])}")
+    if len(repositories) > 1:
+        raise click.UsageError(
+            f"expected one REPO; got {' '.join(repositories)} (a flag and its value are one word: --port=8500)"
+        )
+    if "rest_api_port" not in flags.given:
+        flags = Flags({**flags.values, "rest_api_port": _REST_PORT}, flags.given)
+    if not flags.number("port") and not flags.text("grpc_socket_path") and not flags.number("rest_api_port"):
+        raise click.UsageError("expected a port for gRPC or for REST; both are 0")
+    _run(flags, _models_of(Path(repositories[0])), strict=True)
+    return 0
+
+
+def _models_of(repository: Path) -> list[ModelConfig]:
+    try:
+        names = model_names(repository)
+    except BundleError as error:
+        raise ServerError(str(error)) from error
+    if not names:
+        raise ServerError(
+            f"expected models in {repository}, as in {repository / 'digits' / '1'}; found none. "
+            "keraship export MODEL.keras --to REPO makes one"
+        )
+    return [ModelConfig(name, repository.resolve() / name) for name in names]
+
+
+def _serve_as_tensorflow_does(flags: Flags) -> int:
+    for arg in flags.unknown:
+        click.echo(f"unknown argument: {arg}")
+    if flags.unknown:
+        click.echo(config.usage())
+    try:
+        config.check_flags(flags)
+        models = config.read_models(flags)
+        config.channel_arguments(flags)
+    except InvalidArgument as error:
+        if isinstance(error, BadTextProto):
+            click.echo(error.log_line, err=True)
+        click.echo(f"Failed to start server. Error: {text(error)}")
+        return _FAILED
+    from keraship.serving.repository import ModelsFailedError
+
+    try:
+        _run(flags, models, strict=False)
+    except ModelsFailedError as error:
+        click.echo(f"Failed to start server. Error: UNKNOWN: {error}")
+        return _FAILED
+    return 0
+
+
+def _run(flags: Flags, models: Sequence[ModelConfig], *, strict: bool) -> None:
+    from keraship.serving.server import Server, end_on_signals
+
+    if flags.number("rest_api_port"):
+        require("serve", "flask", "cheroot")
+    for name in config.without_effect(flags):
+        logging.getLogger(__name__).warning("--%s has no effect yet", name)
+    with Server(_options(flags, models, strict=strict)) as server:
+        end_on_signals(server)
+        server.start()
+        if flags.on("json"):
+            print_json(_report(flags, models))
+        server.wait()
+
+
+def _options(flags: Flags, models: Sequence[ModelConfig], *, strict: bool) -> Any:
+    from keraship.serving.backend import BackendOptions
+    from keraship.serving.engine import EngineOptions
+    from keraship.serving.grpc_methods import GrpcOptions
+    from keraship.serving.repository import RepositoryOptions
+    from keraship.serving.server import ServerOptions
+    from keraship.serving.warmup import WarmupOptions
+
+    timeout_ms, both = flags.number("rest_api_timeout_in_ms"), flags.number("tensorflow_session_parallelism")
+    return ServerOptions(
+        models=tuple(models),
+        port=flags.number("port"),
+        socket_path=flags.text("grpc_socket_path"),
+        rest_port=flags.number("rest_api_port"),
+        grpc_threads=max(flags.number("grpc_max_threads"), 1),
+        rest_threads=max(flags.number("rest_api_num_threads"), 1),
+        rest_timeout=timeout_ms / 1000 if timeout_ms > 0 else None,
+        rest_cors=flags.on("rest_api_enable_cors_support"),
+        channel_arguments=config.channel_arguments(flags),
+        strict=strict,
+        repository=RepositoryOptions(
+            poll_seconds=flags.number("file_system_poll_wait_seconds"),
+            load_retries=flags.number("max_num_load_retries"),
+            retry_seconds=flags.number("load_retry_interval_micros") / 1e6,
+            load_threads=max(flags.number("num_load_threads"), 0),
+        ),
+        backend=BackendOptions(
+            kind=flags.text("backend") or None,
+            tags=tuple(flags.text("saved_model_tags").split(",")),
+            intra_op=both or flags.number("tensorflow_intra_op_parallelism"),
+            inter_op=both or flags.number("tensorflow_inter_op_parallelism"),
+        ),
+        engine=EngineOptions(check_method=flags.on("enable_signature_method_name_check")),
+        grpc=GrpcOptions(tensor_content=flags.on("enable_serialization_as_tensor_content")),
+        warmup=WarmupOptions(flags.on("enable_model_warmup"), flags.number("num_request_iterations_for_warmup")),
+    )
+
+
+def _report(flags: Flags, models: Sequence[ModelConfig]) -> dict[str, Any]:
+    port, rest_port = flags.number("port"), flags.number("rest_api_port")
+    return {
+        "grpc": f"localhost:{port}" if port else None,
+        "rest": f"http://localhost:{rest_port}" if rest_port else None,
+        "models": [model.name for model in models],
+    }
+
+
+def _tensorflow_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tensorflow")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d: %(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log = logging.getLogger("keraship.serving")
+    log.setLevel(logging.INFO)
+    log.handlers[:] = [handler]
+    log.propagate = False

@@ -1,0 +1,142 @@
+"""TensorFlow Serving's RPCs: the bytes of a request to the bytes of the answer, whatever carries them.
+
+unary("/tensorflow.serving.PredictionService/Predict", request, deadline=1.5) -> bytes, or StatusError
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from keraship.errors import Internal, InvalidArgument, StatusError, Unimplemented
+from keraship.serving.engine import Engine, ModelSpec
+from keraship.serving.prediction import PredictCall
+from keraship.serving.servable import VersionStatus
+from keraship.serving.status import CODES
+from keraship.wire import to_array, to_tensor
+from keraship.wire.messages import (
+    METHODS,
+    GetModelMetadataResponse,
+    GetModelStatusResponse,
+    PredictResponse,
+)
+from keraship.wire.tensor import Encoding
+
+_LOG = logging.getLogger(__name__)
+
+SIGNATURE_DEF = "signature_def"
+
+
+@dataclass(frozen=True)
+class GrpcOptions:
+    """tensor_content: answers hold their elements as memory, not one by one in `*_val` fields."""
+
+    tensor_content: bool = False
+
+
+class GrpcMethods:
+    """The RPCs that an engine answers."""
+
+    def __init__(self, engine: Engine, options: GrpcOptions | None = None) -> None:
+        self._engine = engine
+        self._encoding: Encoding = "tensor_content" if options and options.tensor_content else "values"
+        self._methods: dict[str, Callable[[Any, float | None], Any]] = {
+            "Predict": self._predict,
+            "GetModelMetadata": self._metadata,
+            "GetModelStatus": self._status,
+        }
+
+    def unary(self, method: str, request: bytes, *, metadata: Any = (), deadline: float | None = None) -> bytes:
+        """Answer one call.
+
+        method: its path. metadata: what the caller sent beside the request. deadline: seconds left; None for ever.
+        Raises StatusError; what nobody foresaw is Internal("internal"), and in full in the log.
+        """
+        try:
+            return self._answer(method, request, deadline)
+        except StatusError:
+            raise
+        except Exception as error:
+            _LOG.exception("%s failed in a way that nobody foresaw", method)
+            raise Internal("internal") from error
+
+    def _answer(self, method: str, request: bytes, deadline: float | None) -> bytes:
+        handler = self._methods.get(method.rpartition("/")[2])
+        if method not in METHODS or handler is None:
+            raise Unimplemented(f"{method} is not served")
+        kind = METHODS[method][0]
+        try:
+            message = kind.FromString(request)
+        except DecodeError as error:
+            raise InvalidArgument(
+                f"expected a {kind.DESCRIPTOR.full_name}; got {len(request)} bytes that are none"
+            ) from error
+        answer: bytes = handler(message, deadline).SerializeToString()
+        return answer
+
+    def _predict(self, request: Any, deadline: float | None) -> Any:
+        prediction = self._engine.predict(
+            _spec(request),
+            PredictCall(
+                inputs=request.inputs,
+                read=to_array,
+                signature_name=request.model_spec.signature_name,
+                output_names=tuple(request.output_filter),
+                timeout=deadline,
+            ),
+        )
+        response = PredictResponse()
+        for name, array in prediction.outputs.items():
+            to_tensor(array, encoding=self._encoding, into=response.outputs[name])
+        _write_spec(response.model_spec, prediction.model, prediction.version, prediction.signature_name)
+        return response
+
+    def _metadata(self, request: Any, _deadline: float | None) -> Any:
+        spec = _spec(request)
+        for field in request.metadata_field:
+            if field != SIGNATURE_DEF:
+                raise InvalidArgument(f"Metadata field {field} is not supported")
+        response = GetModelMetadataResponse()
+        if not request.metadata_field:  # the model is not even looked up
+            return response
+        metadata = self._engine.metadata(spec)
+        _write_spec(response.model_spec, metadata.model, metadata.version)
+        response.metadata[SIGNATURE_DEF].Pack(metadata.signature_defs)
+        return response
+
+    def _status(self, request: Any, _deadline: float | None) -> Any:
+        return status_response(self._engine.status(_spec(request)))
+
+
+def status_response(versions: list[VersionStatus]) -> Any:
+    """The states of versions as a GetModelStatusResponse."""
+    response = GetModelStatusResponse()
+    for each in versions:
+        entry = response.model_version_status.add(version=each.version, state=int(each.state))
+        entry.status.SetInParent()
+        if each.error is not None:
+            entry.status.error_code = CODES[each.error.code].number
+            entry.status.error_message = each.error.details
+    return response
+
+
+def _spec(request: Any) -> ModelSpec:
+    if not request.HasField("model_spec"):
+        raise InvalidArgument("Missing ModelSpec")
+    spec = request.model_spec
+    choice = spec.WhichOneof("version_choice")
+    return ModelSpec(
+        spec.name,
+        version=spec.version.value if choice == "version" else None,
+        label=spec.version_label if choice == "version_label" else None,
+    )
+
+
+def _write_spec(message: Any, name: str, version: int, signature_name: str = "") -> None:
+    message.name = name
+    message.version.value = version
+    message.signature_name = signature_name

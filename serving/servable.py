@@ -1,0 +1,78 @@
+"""One version of a model in memory: what it is, how far it is, and who is using it."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keraship.errors import StatusError
+from keraship.serving.backend import Backend
+
+
+class State(enum.IntEnum):
+    """Where a version stands; the numbers are those of ModelVersionStatus.State."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A loaded version."""
+
+    name: str
+    version: int
+    backend: Backend
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """What GetModelStatus says of a version; error is None where nothing went wrong."""
+
+    version: int
+    state: State
+    error: StatusError | None
+
+
+@dataclass(eq=False)
+class Life:
+    """One life of a version, from START to END. Its fields are changed under the repository's lock.
+
+    wanted: cleared once the version is no longer aspired; a load that is waiting for its next try then gives up.
+    last_error: why the last try to load failed; error: why the last of all did, which is the end of it.
+    """
+
+    name: str
+    version: int
+    path: Path
+    state: State = State.START
+    servable: Servable | None = None
+    error: StatusError | None = None
+    last_error: StatusError | None = None
+    users: int = 0
+    unwanted: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def wanted(self) -> bool:
+        return not self.unwanted.is_set()
+
+    @property
+    def ready(self) -> bool:
+        return self.state is State.AVAILABLE
+
+    @property
+    def status(self) -> VersionStatus:
+        return VersionStatus(self.version, self.state, self.error)
+
+    def __str__(self) -> str:
+        return f"{{name: {self.name} version: {self.version}}}"
+
+
+Loader = Callable[[str, int, Path], Servable]
+"""Loads and warms up a version: name, version, folder."""

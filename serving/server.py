@@ -1,0 +1,166 @@
+"""The server, put together: models first, then the ports; and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from keraship.errors import ServerError
+from keraship.serving.backend import BackendOptions, open_backend
+from keraship.serving.engine import Engine, EngineOptions
+from keraship.serving.grpc_methods import GrpcMethods, GrpcOptions
+from keraship.serving.repository import Repository, RepositoryOptions
+from keraship.serving.servable import Servable
+from keraship.serving.versions import ModelConfig
+from keraship.serving.warmup import WarmupOptions, warm_up
+
+_LOG = logging.getLogger(__name__)
+
+GRACE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Everything that can be said about a server.
+
+    port, rest_port: 0 for none. strict: a model that fails once, or a REST port that cannot be had, is the end;
+    otherwise tensorflow_model_server's ways: all retries are waited for, and gRPC is served without REST.
+    rest_timeout: seconds; None for ever.
+    """
+
+    models: tuple[ModelConfig, ...]
+    port: int = 8500
+    socket_path: str = ""
+    rest_port: int = 0
+    grpc_threads: int = 8
+    rest_threads: int = 8
+    rest_timeout: float | None = 30
+    rest_cors: bool = False
+    channel_arguments: dict[str, int | str] = field(default_factory=dict)
+    strict: bool = True
+    repository: RepositoryOptions = field(default_factory=RepositoryOptions)
+    backend: BackendOptions = field(default_factory=BackendOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    grpc: GrpcOptions = field(default_factory=GrpcOptions)
+    warmup: WarmupOptions = field(default_factory=WarmupOptions)
+
+
+class Server:
+    """A running server.
+
+        with Server(ServerOptions(models=(ModelConfig("digits", Path("/repo/digits")),))) as server:
+            server.start()
+            ...   # answers, in threads of its own, until the block ends
+
+    Raises ServerError where a port cannot be had or a model cannot be loaded.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._repository = Repository(options.models, self._load, options.repository)
+        self.engine = Engine(self._repository, options.engine)
+        self._grpc: Any = None
+        self._rest: Any = None
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Load the models, wait for them, open the ports."""
+        self._repository.start()
+        self._repository.wait_until_served(until_first_failure=self._options.strict, stop=self._ended.is_set)
+        if self._ended.is_set():
+            return
+        if self._options.port or self._options.socket_path:
+            self._start_grpc()
+        if self._options.rest_port:
+            self._start_rest()
+
+    def wait(self) -> None:
+        """Return once `end` was called."""
+        self._ended.wait()
+
+    def end(self) -> None:
+        """Let `wait` return, and `start` too where it still waits for models; may be called by a signal's handler."""
+        self._ended.set()
+
+    def close(self) -> None:
+        """Take no more requests, finish those under way, unload the models."""
+        self._ended.set()
+        finish_grpc = self._grpc.stop(GRACE_SECONDS) if self._grpc else None
+        if self._rest:
+            self._rest.stop()
+        if finish_grpc:
+            finish_grpc()
+        self._repository.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(self, name: str, version: int, path: Path) -> Servable:
+        servable = Servable(name, version, open_backend(path, self._options.backend))
+        try:
+            warm_up(servable, path, self._options.warmup)
+        except BaseException:
+            servable.backend.close()
+            raise
+        return servable
+
+    def _start_grpc(self) -> None:
+        from keraship.serving.grpc_server import GrpcServer, GrpcServerOptions
+
+        options = self._options
+        self._grpc = GrpcServer(
+            GrpcMethods(self.engine, options.grpc),
+            GrpcServerOptions(options.port, options.socket_path, options.grpc_threads, options.channel_arguments),
+        )
+        self._grpc.start()
+        if options.port:
+            _LOG.info("Running gRPC ModelServer at 0.0.0.0:%d ...", options.port)
+        if options.socket_path:
+            _LOG.info("Running gRPC ModelServer at UNIX socket %s ...", options.socket_path)
+
+    def _start_rest(self) -> None:
+        port = self._options.rest_port
+        if port == self._options.port:
+            _LOG.error(
+                "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
+                "Skipped exporting HTTP/REST API."
+            )
+            return
+        try:
+            self._rest = self._make_rest(port)
+        except ServerError as error:
+            if self._options.strict:
+                raise
+            _LOG.error("Failed to start HTTP Server at localhost:%d: %s", port, error)
+            return
+        self._rest.start()
+        _LOG.info("Exporting HTTP/REST API at:localhost:%d ...", port)
+
+    def _make_rest(self, port: int) -> Any:
+        from keraship.serving.rest import RestApi, RestOptions, wsgi_app
+        from keraship.serving.rest_server import RestServer
+
+        options = self._options
+        api = RestApi(self.engine, RestOptions(timeout=options.rest_timeout, cors=options.rest_cors))
+        return RestServer(wsgi_app(api), port, threads=options.rest_threads, grace=GRACE_SECONDS)
+
+
+def end_on_signals(server: Server) -> None:
+    """SIGTERM and SIGINT end the server in good order; a second one at once."""
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _LOG.info("%s: finishing what is under way", signal.Signals(number).name)
+        server.end()
+
+    signal.signal(signal.SIGTERM, first)
+    signal.signal(signal.SIGINT, first)

@@ -1,0 +1,112 @@
+"""tensorflow-serving-api's own stubs and messages, TensorFlow's own codecs: what they ask, our server answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorFlow's own, at its import
+
+DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+          "string", "float16", "bfloat16")  # fmt: skip
+ONNX_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+
+
+@pytest.fixture(scope="module")
+def api() -> Any:
+    """TensorFlow and the stubs."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+    class Api:
+        predict = predict_pb2
+        metadata = get_model_metadata_pb2
+        status = get_model_status_pb2
+        classification = classification_pb2
+        prediction_stub = prediction_service_pb2_grpc.PredictionServiceStub
+        model_stub = model_service_pb2_grpc.ModelServiceStub
+        tensorflow = tf
+
+    return Api
+
+
+def value_of(dtype: str, tf: Any) -> np.ndarray[Any, Any]:
+    if dtype == "string":
+        return np.array([b"abc", "é".encode()], object)
+    if dtype.startswith(("int", "uint")):
+        return np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+    return np.array([0, 1.5], tf.as_dtype(dtype).as_numpy_dtype)
+
+
+@pytest.fixture(scope="module")
+def identity_port(
+    tmp_path_factory: pytest.TempPathFactory, save_identity: Callable[..., Path], start_server: Callable[..., Any]
+) -> Iterator[int]:
+    """A server of one identity model a dtype."""
+    repository = tmp_path_factory.mktemp("identity")
+    for dtype in DTYPES:
+        save_identity(repository / dtype, {"x": ONNX_TYPES.get(dtype) or getattr(TensorProto, dtype.upper())})
+    running = start_server([str(repository)])
+    yield running.port
+    assert running.end() == 0
+
+
+@pytest.mark.parametrize("content", [True, False], ids=["tensor_content", "values"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_comes_back(api: Any, identity_port: int, dtype: str, content: bool) -> None:
+    """Sent either way; the answer has every element spelled out in its `*_val` field."""
+    tf = api.tensorflow
+    sent = value_of(dtype, tf)
+    request = api.predict.PredictRequest()
+    request.model_spec.name = dtype
+    tensor = tf.make_tensor_proto(sent)
+    if content and dtype != "string":
+        tensor = type(tensor)(dtype=tensor.dtype, tensor_shape=tensor.tensor_shape, tensor_content=sent.tobytes())
+    request.inputs["x"].CopyFrom(tensor)
+    with grpc.insecure_channel(f"127.0.0.1:{identity_port}") as channel:
+        response = api.prediction_stub(channel).Predict(request, timeout=30)
+    answer = response.outputs["x_out"]
+    assert not answer.tensor_content
+    assert answer.dtype == tf.as_dtype(dtype).as_datatype_enum
+    assert tf.make_ndarray(answer).tolist() == sent.tolist()
+    assert (response.model_spec.name, response.model_spec.version.value) == (dtype, 1)
+    assert response.model_spec.signature_name == "serving_default"
+
+
+def test_metadata_and_status_read_as_tensorflows_messages(api: Any, linear_server: Any) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
+        request = api.metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = "linear"
+        metadata = api.prediction_stub(channel).GetModelMetadata(request, timeout=30)
+        signatures = api.metadata.SignatureDefMap()
+        assert metadata.metadata["signature_def"].Unpack(signatures)
+        x = signatures.signature_def["serving_default"].inputs["x"]
+        assert [dim.size for dim in x.tensor_shape.dim] == [-1, 2]
+        assert metadata.model_spec.version.value == 3
+        status_request = api.status.GetModelStatusRequest()
+        status_request.model_spec.name = "linear"
+        status = api.model_stub(channel).GetModelStatus(status_request, timeout=30)
+        (entry,) = status.model_version_status
+        assert (entry.version, entry.state) == (3, api.status.ModelVersionStatus.AVAILABLE)
+
+
+def test_what_is_not_built_is_unimplemented(api: Any, linear_server: Any) -> None:
+    request = api.classification.ClassificationRequest()
+    request.model_spec.name = "linear"
+    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            api.prediction_stub(channel).Classify(request, timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
