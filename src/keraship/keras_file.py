@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,14 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from keraship.errors import ModelError
-from keraship.quiet import import_tensorflow
+from keraship.quiet import import_keras
+from keraship.reasons import reason
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_REASON_LENGTH = 400
 _MAX_CONFIG = 256 << 20  # bytes; the largest Keras models stay far below
 _KERAS_PACKAGES = {"keras", "keras_hub", "keras_cv", "keras_nlp"}  # those that Keras finds without a registration
 
@@ -38,17 +35,15 @@ def load(path: Path, *, imports: Sequence[str] = ()) -> Any:
     """
     config = read_config(path)
     _refuse_code(path, config)
-    _choose_backend()
-    import_tensorflow()
+    keras = import_keras()
     import_modules(imports)
     _refuse_unregistered(path, config, imports)
-    import keras
-
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # what Keras raises on a broken file has no common class
         raise ModelError(
-            f"Keras {keras.__version__} cannot load {path}, which Keras {keras_version(path) or '?'} saved: {reason(error)}"
+            f"Keras {keras.__version__} cannot load {path}, "
+            f"which Keras {keras_version(path) or '?'} saved: {reason(error)}"
         ) from error
 
 
@@ -102,20 +97,6 @@ def foreign_modules(config: dict[str, Any]) -> tuple[str, ...]:
     """The modules, not of Keras, whose classes a configuration names: those to be given to --import."""
     modules = {found.get("module") for found in _serialized(config)}
     return tuple(sorted(module for module in modules if isinstance(module, str) and not _is_kerases(module)))
-
-
-def reason(error: BaseException) -> str:
-    """Keras' pages of message on one line, about the layer that failed, without its arguments; else the class."""
-    text = _COLOURS.sub("", str(error)).rpartition("Exception encountered when calling ")[2]
-    text = text.partition("Arguments received by ")[0]
-    return " ".join(text.split())[:_REASON_LENGTH] or type(error).__name__
-
-
-def _choose_backend() -> None:
-    """Keras on TensorFlow, whatever its configuration file says; who asked for another by name is told."""
-    chosen = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if chosen != "tensorflow":
-        raise ModelError(f"expected KERAS_BACKEND to be tensorflow or unset; got {chosen!r}")
 
 
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:

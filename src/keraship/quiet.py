@@ -1,29 +1,52 @@
-"""TensorFlow without the lines that it prints while it starts."""
+"""TensorFlow and Keras without their chatter: start-up notices and retracing advice are none of a user's business."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
+
+from keraship.errors import KerashipError
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+BACKEND = "KERAS_BACKEND"
 _NOTHING = "3"  # 2 lets through that there is no GPU, as an error
+_LOGGERS = ("tensorflow", "tf2onnx", "absl")
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow, quietly; whoever sets TF_CPP_MIN_LOG_LEVEL=0 sees all that it prints.
+def import_tensorflow() -> Any:
+    """TensorFlow, imported quietly; whoever sets TF_CPP_MIN_LOG_LEVEL=0 sees all that it prints.
 
     Its first lines come before it has read that level, so the process's stderr is held back during the import, and
     given out only where the import fails.
     """
+    os.environ.setdefault(BACKEND, "tensorflow")  # TensorFlow imports Keras, which decides then
     if os.environ.setdefault(LEVEL, _NOTHING) == "0":
-        importlib.import_module("tensorflow")
-        return
+        return importlib.import_module("tensorflow")
+    for logger in _LOGGERS:
+        logging.getLogger(logger).setLevel(logging.ERROR)
     with _stderr_held_back():
-        importlib.import_module("tensorflow")
+        return importlib.import_module("tensorflow")
+
+
+def import_keras() -> Any:
+    """Keras on TensorFlow, imported quietly, whatever Keras' configuration file says.
+
+    Raises KerashipError where it runs on another backend, because somebody asked for that by name.
+    """
+    import_tensorflow()
+    keras = importlib.import_module("keras")
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise KerashipError(
+            f"expected Keras on TensorFlow; it runs on {backend}: set {BACKEND}=tensorflow, or unset it"
+        )
+    return keras
 
 
 @contextlib.contextmanager

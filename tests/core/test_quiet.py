@@ -1,3 +1,5 @@
+"""TensorFlow's chatter is held back, its errors are not."""
+
 from __future__ import annotations
 
 import os

@@ -1,0 +1,218 @@
+"""The commands `keraship export`, `verify` and `inspect`: words and tables around the functions of the same names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from keraship import cli
+from keraship.bundle import Artifact, Manifest, Quality
+from keraship.exporter import inspection
+from keraship.exporter.export import FORMATS
+from keraship.exporter.export import export as export_model
+from keraship.exporter.verify import verify as verify_version
+
+
+class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in click's later stubs only
+    """Names with commas between them: `a,b`."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        names = value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        if not all(names):
+            self.fail(f"expected names with commas between them, such as a,b; got {value!r}", param, ctx)
+        return names
+
+
+class _Formats(_Names):
+    """Names of formats, each one known."""
+
+    name = "formats"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        formats = super().convert(value, param, ctx)
+        unknown = [format_ for format_ in formats if format_ not in FORMATS]
+        if unknown:
+            self.fail(f"expected formats out of {', '.join(FORMATS)}; got {unknown[0]!r}", param, ctx)
+        return formats
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--to", "repository", required=True, type=click.Path(path_type=Path), help="The model repository.")
+@click.option("--name", help="The model's name there.  [default: the file's]")
+@click.option("--version", type=click.IntRange(min=0), help="The version's number.  [default: the next]")
+@click.option("--formats", type=_Formats(), default=tuple(FORMATS), help=f"Out of {','.join(FORMATS)}.  [default: all]")
+@click.option("--inputs", type=_Names(), help="Names for the inputs, in the model's order: a,b.")
+@click.option("--outputs", type=_Names(), help="Names for the outputs, in the model's order.")
+@click.option("--evaluate", type=click.Path(path_type=Path), help="An .npz file with inputs and labels to judge by.")
+@click.option(
+    "--import", "imports", multiple=True, metavar="MODULE", help="A module that registers the model's classes."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the folder and the manifest as JSON.")
+def export(
+    model: Path,
+    repository: Path,
+    name: str | None,
+    version: int | None,
+    formats: tuple[str, ...],
+    inputs: tuple[str, ...] | None,
+    outputs: tuple[str, ...] | None,
+    evaluate: Path | None,
+    imports: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Export a .keras file into a model repository, and prove every artifact equal to the model.
+
+    Nothing is published unless every artifact answers as the Keras model does, in a fresh process without Keras.
+
+    \b
+    Example:
+      keraship export run/best.keras --to repo --name digits --evaluate run/test.npz
+      keraship export depth.keras --to repo --import keraship.models.layers --inputs images --outputs depth
+    """
+    if imports:  # modules beside the user, as with `python -m`
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109  # sys.path holds strings
+    with _progress() as report:
+        exported = export_model(
+            model,
+            repository,
+            name=name,
+            version=version,
+            formats=formats,
+            inputs=inputs,
+            outputs=outputs,
+            evaluate=evaluate,
+            imports=imports,
+            progress=report,
+        )
+    if as_json:
+        cli.print_json(_version_json(exported.folder, exported.manifest))
+        return
+    _print_artifacts(exported.manifest.artifacts, exported.manifest.source.quality)
+    click.echo(f"Published {exported.folder}")
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+def verify(path: Path, as_json: bool) -> None:
+    """Prove a published version once more: its files are unchanged, and answer as the Keras model did.
+
+    PATH is a version's folder, or a model's, which means its latest version.
+
+    \b
+    Example:
+      keraship verify repo/digits
+      keraship verify repo/digits/1 --json
+    """
+    with _progress() as report:
+        verified = verify_version(path, progress=report)
+    if as_json:
+        artifacts = msgspec.to_builtins(verified.artifacts)
+        cli.print_json({"folder": str(verified.folder), "verdict": "equal", "artifacts": artifacts})
+        return
+    _print_artifacts(verified.artifacts, None)
+    click.echo(f"Verified {verified.folder}")
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def inspect(path: Path, as_json: bool) -> None:
+    """Show what a version, or a .keras file, holds. Nothing in it is run, and TensorFlow is not needed.
+
+    PATH is a version's folder, a model's folder (its latest version), or a .keras file.
+
+    \b
+    Example:
+      keraship inspect repo/digits
+      keraship inspect run/best.keras --json
+    """
+    found = inspection.look(path)
+    if isinstance(found, inspection.Version):
+        _show_version(found, as_json=as_json)
+    else:
+        _show_model_file(found, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """The stage that is under way, on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _stage: None
+        return
+    from rich.console import Console
+
+    # a copy of stderr: the real one is set aside while TensorFlow is imported
+    with os.fdopen(os.dup(2), "w") as stderr, Console(file=stderr).status("start") as status:
+        yield lambda stage: status.update(f"{stage} ...")
+
+
+def _print_artifacts(artifacts: Sequence[Artifact], source: Quality | None) -> None:
+    rows: list[tuple[str, ...]] = [("keras model", "", "", "", _accuracy(source), "")] if source else []
+    rows += [_artifact_row(artifact) for artifact in artifacts]
+    cli.print_table(("artifact", "size", "load", "parity (max error)", "accuracy [95 %]", "verdict"), rows)
+
+
+def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
+    return (
+        artifact.format,
+        _size(artifact.bytes),
+        f"{artifact.load_seconds:.2f} s",
+        f"{artifact.parity.max_abs_error:.2g}",
+        _accuracy(artifact.quality),
+        "equal",
+    )
+
+
+def _accuracy(quality: Quality | None) -> str:
+    return f"{quality.value:.3f} [{quality.low:.3f}, {quality.high:.3f}]" if quality else "-"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _version_json(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    return {"folder": str(folder), "name": folder.parent.name, "version": folder.name} | {
+        "manifest": msgspec.to_builtins(manifest)
+    }
+
+
+def _show_version(found: inspection.Version, *, as_json: bool) -> None:
+    if as_json:
+        cli.print_json(_version_json(found.folder, found.manifest))
+        return
+    source, tools = found.manifest.source, found.manifest.tools
+    click.echo(f"{found.folder}: {source.model} from {source.file or 'memory'}, weights {_size(source.weights_bytes)}")
+    click.echo(f"source sha256 {source.sha256}")
+    for name, signature in found.manifest.signatures.items():
+        click.echo(f"{name}{signature}")
+    _print_artifacts(found.manifest.artifacts, source.quality)
+    click.echo("made with " + ", ".join(f"{package} {version}" for package, version in tools.items()))
+
+
+def _show_model_file(found: inspection.ModelFile, *, as_json: bool) -> None:
+    if as_json:
+        cli.print_json(msgspec.to_builtins(found, enc_hook=str))
+        return
+    click.echo(f"{found.path}: {found.class_name} {found.name!r}, Keras {found.keras_version or 'of unknown version'}")
+    click.echo(f"weights {_size(found.weights_bytes)}")
+    if found.needs:
+        click.echo("needs " + " ".join(f"--import {module}" for module in found.needs))
+    for given in found.inputs:
+        click.echo(f"input {given.name}: {given.dtype} {[-1 if size is None else size for size in given.shape]}")
+    cli.print_table(("layer", "class", "module"), [(item.name, item.class_name, item.module) for item in found.layers])

@@ -1,0 +1,144 @@
+"""A traced model with its weights inside: one graph that needs no variables, no Keras and no custom code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from keraship import dtypes
+from keraship.errors import ExportError
+from keraship.exporter.canonical import canonical
+from keraship.exporter.trace import Traced
+from keraship.signature import Signature, TensorSpec
+
+LIMIT = 2**31 - 1
+"""A protobuf message's largest size, in bytes; a SavedModel's graph and an ONNX file are one message each."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A graph that computes the signature.
+
+    graph: a GraphDef with canonical names. signature: each spec with its tensor in the graph, "images:0".
+    init: the node that fills lookup tables, to be run once after loading; empty where there are none.
+    """
+
+    graph: Any
+    signature: Signature
+    init: str = ""
+
+    @property
+    def float_dtypes(self) -> set[str]:
+        """The floating point types that the graph computes with."""
+        numbers = {node.attr[key].type for node in _all_nodes(self.graph) for key in ("T", "dtype") if key in node.attr}
+        names = {dtypes.BY_NUMBER[number].name for number in numbers if number in dtypes.BY_NUMBER}
+        return names & {"float16", "bfloat16", "float32", "float64"}
+
+
+def freeze(traced: Traced) -> Frozen:
+    """Put the weights into the graph as constants, and the contents of lookup tables beside them.
+
+    Raises ExportError for a model whose graph would pass 2 GB, and for resources that are no lookup tables.
+    """
+    _check_size(sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.function.variables))
+    frozen = convert_variables_to_constants_v2(traced.function, lower_control_flow=False, aggressive_inlining=True)
+    graph = frozen.graph.as_graph_def()
+    kept = [tensor.op.name for tensor in frozen.inputs]  # the signature's inputs, then what is no variable
+    captures = {tensor.op.name: held for held, tensor in traced.function.graph.captures if tensor.op.name in kept}
+    init = _embed_tables(graph, captures)
+    signature = traced.signature
+    placeholders = [name for name in kept if name not in captures]
+    result = canonical(
+        graph,
+        inputs={node: spec.name for node, spec in zip(placeholders, signature.inputs, strict=True)},
+        outputs={spec.name: tensor.name for tensor, spec in zip(frozen.outputs, signature.outputs, strict=True)},
+        extra=[init] if init else [],
+    )
+    _set_output_dtypes(result, signature)
+    _check_size(result.ByteSize())
+    return Frozen(result, _with_tensors(signature), init)
+
+
+def _check_size(size: int) -> None:
+    if size > LIMIT:
+        raise ExportError(
+            f"the model's graph holds {size / 1e9:.2f} GB, and a SavedModel's or an ONNX file's may hold "
+            f"{LIMIT / 1e9:.2f}; use a smaller model, or half-precision weights"
+        )
+
+
+def _all_nodes(graph: Any) -> list[Any]:
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+
+
+def _set_output_dtypes(graph: Any, signature: Signature) -> None:
+    numbers = {spec.name: dtypes.by_name(spec.dtype).number for spec in signature.outputs}
+    for node in graph.node:
+        if node.name in numbers:
+            node.attr["T"].type = numbers[node.name]
+
+
+def _with_tensors(signature: Signature) -> Signature:
+    def with_tensor(spec: TensorSpec) -> TensorSpec:
+        return replace(spec, tensor=f"{spec.name}:0")
+
+    return Signature(tuple(map(with_tensor, signature.inputs)), tuple(map(with_tensor, signature.outputs)))
+
+
+def _embed_tables(graph: Any, captures: dict[str, Any]) -> str:
+    """Make each captured lookup table a node of the graph, filled by an init node, whose name is returned."""
+    fillers = []
+    for index, (name, resource) in enumerate(captures.items()):
+        types = _table_types(graph, name, resource)
+        keys, values = (
+            array.numpy()
+            for array in tf.raw_ops.LookupTableExportV2(table_handle=resource, Tkeys=types[0], Tvalues=types[1])
+        )
+        fillers.append(_embed_table(graph, name, index, _sorted_by_key(keys, values)))
+    if not fillers:
+        return ""
+    graph.node.add(name="init_tables", op="NoOp", input=[f"^{filler}" for filler in fillers])
+    return "init_tables"
+
+
+def _embed_table(graph: Any, name: str, index: int, content: tuple[Any, Any]) -> str:
+    nodes = {node.name: node for node in graph.node}
+    keys, values = (tf.make_tensor_proto(array) for array in content)
+    table = nodes[name]
+    table.op = "HashTableV2"
+    table.attr.clear()
+    table.attr["key_dtype"].type = keys.dtype
+    table.attr["value_dtype"].type = values.dtype
+    table.attr["shared_name"].s = f"table_{index}".encode()
+    inputs = [name]
+    for part, tensor in (("keys", keys), ("values", values)):
+        node = graph.node.add(name=f"{name}/{part}", op="Const")
+        node.attr["dtype"].type = tensor.dtype
+        node.attr["value"].tensor.CopyFrom(tensor)
+        inputs.append(node.name)
+    filler = graph.node.add(name=f"{name}/fill", op="InitializeTableV2", input=inputs)
+    filler.attr["Tkey"].type = keys.dtype
+    filler.attr["Tval"].type = values.dtype
+    return str(filler.name)
+
+
+def _sorted_by_key(keys: Any, values: Any) -> tuple[Any, Any]:
+    """A hash table gives its entries in any order."""
+    order = np.argsort(keys)
+    return keys[order], values[order]
+
+
+def _table_types(graph: Any, name: str, resource: Any) -> tuple[int, int]:
+    """The types of a table's keys and values, which only the ops that use it know."""
+    for node in graph.node:
+        if node.op == "LookupTableFindV2" and node.input[0].partition(":")[0] == name:
+            return node.attr["Tin"].type, node.attr["Tout"].type
+    users = sorted({node.op for node in graph.node if any(ref.partition(":")[0] == name for ref in node.input)})
+    raise ExportError(
+        f"the model holds a resource that cannot be written into an artifact: {resource!r:.200}, used by "
+        f"{', '.join(users) or 'nothing'}; only weights and lookup tables can"
+    )

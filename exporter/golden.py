@@ -1,0 +1,141 @@
+"""Golden samples: the few inputs that every artifact must answer as the Keras model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keraship import dtypes
+from keraship.errors import DataError, ExportError, InvalidInput
+from keraship.reasons import reason
+from keraship.samples import Samples, named
+from keraship.signature import Signature, TensorSpec, check_array, format_shape
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+Answer = Callable[[Arrays], Arrays]
+
+ROWS = 8
+BATCHES = (1, 2, 7)
+
+_SIZES = {4: 64, 3: 16, 2: 16}  # of an input's rank -> an open size: images, sequences of vectors, of tokens
+_INT_LIMITS = (10, 2)  # small, for integers mostly are indices into a vocabulary that may be tiny
+_WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
+
+
+def golden(signature: Signature, answer: Answer, data: Samples | None) -> tuple[Arrays, Arrays]:
+    """Sample inputs of 8 rows (or of the model's own fixed number), and the Keras model's answers.
+
+    data: where its first rows come from; without it they are drawn at random, with a fixed seed.
+    Raises ExportError where the model fails on them, or answers differently when asked twice.
+    """
+    candidates = iter([_from_data(signature, data)] if data is not None else _drawn(signature))
+    inputs = next(candidates)
+    while True:
+        try:
+            outputs = answer(inputs)
+            break
+        except Exception as error:  # a layer's code may raise anything
+            inputs = next(candidates, {})
+            if not inputs:
+                raise ExportError(
+                    f"the model fails on sample inputs {signature} ({type(error).__name__}: {reason(error)}); "
+                    "give it rows that it can answer: --evaluate DATA"
+                ) from error
+    _check_repeats(outputs, answer(inputs))
+    return inputs, outputs
+
+
+def is_batchable(signature: Signature) -> bool:
+    """Whether the number of rows is free."""
+    return all(spec.shape and spec.shape[0] is None for spec in signature.inputs)
+
+
+def fit(signature: Signature, data: Samples) -> Samples:
+    """The data under the model's names, in its dtypes: floats are rounded to the model's, other kinds are refused.
+
+    Raises DataError.
+    """
+    data = named(data, tuple(spec.name for spec in signature.inputs))
+    try:
+        inputs = {spec.name: _fit(spec, data.inputs[spec.name]) for spec in signature.inputs}
+    except InvalidInput as error:
+        raise DataError(f"the data does not fit the model: {error}") from error
+    return Samples(inputs, data.labels)
+
+
+def rows(arrays: Mapping[str, Array], start: int, stop: int) -> Arrays:
+    """Some rows of each array."""
+    return {name: array[start:stop] for name, array in arrays.items()}
+
+
+def _fit(spec: TensorSpec, array: Array) -> Array:
+    want = dtypes.by_name(spec.dtype).numpy
+    if array.dtype.kind == "f" and want.kind in "fV":
+        array = array.astype(want)
+    return check_array(spec, array)
+
+
+def _from_data(signature: Signature, data: Samples) -> Arrays:
+    """The first rows; from the start again where there are too few."""
+    count = _rows(signature)
+    indices = np.arange(count) % len(data)
+    return {name: array[indices] for name, array in data.inputs.items()}
+
+
+def _drawn(signature: Signature) -> Iterator[Arrays]:
+    for limit in _INT_LIMITS:
+        random = np.random.default_rng(0)
+        yield {spec.name: _draw(spec, _rows(signature), random, limit) for spec in signature.inputs}
+
+
+def _rows(signature: Signature) -> int:
+    """8, or the number that the model was built for."""
+    fixed = [spec.shape[0] for spec in signature.inputs if spec.shape and spec.shape[0] is not None]
+    return fixed[0] if fixed else ROWS
+
+
+def _draw(spec: TensorSpec, count: int, random: np.random.Generator, limit: int) -> Array:
+    if spec.shape is None:
+        raise ExportError(
+            f"the input {spec.name!r} has {format_shape(None)}: no samples can be drawn; give some: --evaluate DATA"
+        )
+    shape = tuple(
+        size if size is not None else count if axis == 0 else _SIZES.get(len(spec.shape), 8)
+        for axis, size in enumerate(spec.shape)
+    )
+    dtype = dtypes.by_name(spec.dtype)
+    return _DRAW.get(dtype.numpy.kind, _draw_floats)(random, shape, limit).astype(dtype.numpy)
+
+
+def _draw_floats(random: np.random.Generator, shape: tuple[int, ...], _limit: int) -> Array:
+    return random.random(shape)  # of [0, 1): what scaled images hold, and what roots and logarithms can take
+
+
+def _draw_integers(random: np.random.Generator, shape: tuple[int, ...], limit: int) -> Array:
+    return random.integers(0, limit, shape)
+
+
+def _draw_words(random: np.random.Generator, shape: tuple[int, ...], _limit: int) -> Array:
+    words = np.array([word.encode() for word in _WORDS], object)
+    return words[random.integers(0, len(words), shape)]
+
+
+_DRAW = {"b": _draw_integers, "i": _draw_integers, "u": _draw_integers, "O": _draw_words}
+
+
+def _check_repeats(first: Arrays, second: Arrays) -> None:
+    for name, array in first.items():
+        if array.dtype.kind in "iubO":
+            same = np.array_equal(array, second[name])
+        else:
+            same = np.allclose(
+                array.astype(complex), second[name].astype(complex), rtol=1e-3, atol=1e-5, equal_nan=True
+            )
+        if not same:
+            raise ExportError(
+                f"the model's output {name!r} differs when it is asked twice; a layer is random at inference too, "
+                "such as one that is called with training=True"
+            )

@@ -1,0 +1,143 @@
+"""What a version or a .keras file holds, read without importing TensorFlow or anything that the file names."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keraship import bundle, keras_file
+from keraship.bundle import Manifest
+from keraship.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version: its folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a model file: its name, its class, and the module that registers the class."""
+
+    name: str
+    class_name: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input that a model file declares; shape: None stands for an open size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A .keras file: the model's class and name, Keras' version, its parts, and its weights in bytes.
+
+    needs: the modules that must be imported before the file can be loaded.
+    """
+
+    path: Path
+    class_name: str
+    name: str
+    keras_version: str
+    inputs: tuple[Input, ...]
+    layers: tuple[Layer, ...]
+    weights_bytes: int
+    needs: tuple[str, ...]
+
+
+def look(path: Path | str) -> Version | ModelFile:
+    """What stands at `path`: a version's folder, a model's folder (its latest version) or a .keras file.
+
+    Raises BundleError and ModelError.
+    """
+    path = Path(path)
+    return _model_file(path) if path.is_file() else _version(path)
+
+
+def _version(path: Path) -> Version:
+    folder = bundle.resolve(path)
+    return Version(folder, bundle.read_manifest(folder))
+
+
+def _model_file(path: Path) -> ModelFile:
+    config = keras_file.read_config(path)
+    own = config.get("config")
+    if not isinstance(own, dict):
+        raise ModelError(f"{path} is no .keras file: its {keras_file.CONFIG} holds no configuration of the model")
+    layers = tuple(_layers(own))
+    return ModelFile(
+        path=path,
+        class_name=str(config["class_name"]),
+        name=str(own.get("name", "")),
+        keras_version=keras_file.keras_version(path),
+        inputs=tuple(_inputs(own)),
+        layers=layers,
+        weights_bytes=_weights_bytes(path),
+        needs=keras_file.foreign_modules(config),
+    )
+
+
+def _layers(config: dict[str, Any]) -> Iterator[Layer]:
+    for layer in _declared(config):
+        yield Layer(_name(layer), str(layer.get("class_name", "")), str(layer.get("module", "")))
+
+
+def _inputs(config: dict[str, Any]) -> Iterator[Input]:
+    for layer in _declared(config):
+        if layer.get("class_name") == "InputLayer":
+            own = _dict(layer.get("config"))
+            yield Input(_name(layer), _dtype(own.get("dtype")), tuple(own.get("batch_shape") or ()))
+
+
+def _declared(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers in a configuration; models that are code declare none."""
+    layers = config.get("layers")
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+
+
+def _name(layer: dict[str, Any]) -> str:
+    return str(layer.get("name") or _dict(layer.get("config")).get("name", ""))
+
+
+def _dtype(value: Any) -> str:
+    """A dtype, or the name of the policy that Keras writes in its place."""
+    return str(_dict(value.get("config")).get("name", "")) if isinstance(value, dict) else str(value)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """What should be a dict in a file that anybody may have written."""
+    return value if isinstance(value, dict) else {}
+
+
+def _weights_bytes(path: Path) -> int:
+    """The size of the arrays in the weights' file, the optimizer's not counted."""
+    import h5py
+
+    total = 0
+
+    def add(name: str, item: Any) -> None:
+        nonlocal total
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
+            total += (item.size or 0) * item.dtype.itemsize
+
+    try:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(keras_file.WEIGHTS) as file,
+            h5py.File(file, "r") as weights,
+        ):
+            weights.visititems(add)
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{path} is not a whole .keras file: {keras_file.WEIGHTS} cannot be read ({error})") from error
+    return total

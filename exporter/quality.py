@@ -1,0 +1,84 @@
+"""How good a model's answers are on data with labels: accuracy, with a 95 % confidence interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keraship.bundle import Quality
+from keraship.samples import Samples
+
+Array = np.ndarray[Any, Any]
+
+_ROWS = 64  # asked at once: enough to be quick, few enough for any model to fit in memory
+_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+def evaluate(run: Callable[[dict[str, Array]], dict[str, Array]], data: Samples) -> Quality | None:
+    """The accuracy of `run`, arrays by input name to arrays by output name; None where `data` has no labels for it."""
+    if data.labels is None:
+        return None
+    parts = [run(_rows(data.inputs, start)) for start in range(0, len(data), _ROWS)]
+    outputs = {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+    return accuracy(outputs, data.labels)
+
+
+def accuracy(outputs: Mapping[str, Array], labels: Array) -> Quality | None:
+    """The share of rows whose class is the label, by the first output that has classes for these labels.
+
+    labels: classes as whole numbers, (rows,) or (rows, 1), or one-hot, (rows, classes).
+    None where no output fits: labels that are no classes, outputs that are no scores.
+    """
+    for scores in outputs.values():
+        truth = _classes(labels, scores)
+        if truth is not None:
+            return wilson(int(np.sum(_predicted(scores) == truth)), len(truth))
+    return None
+
+
+def has_classes(scores: Array) -> bool:
+    """Whether an output is a row of scores for each sample: floats of shape (rows, 2 or more)."""
+    return scores.ndim == 2 and scores.shape[1] >= 2 and scores.dtype.kind in "fV"
+
+
+def wilson(right: int, count: int) -> Quality:
+    """An accuracy with Wilson's score interval, which stays sensible for few samples and near 0 and 1.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    share = right / count
+    scale = 1 + _Z**2 / count
+    middle = (share + _Z**2 / (2 * count)) / scale
+    half = _Z / scale * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    return Quality("accuracy", share, max(0.0, middle - half), min(1.0, middle + half), count)
+
+
+def _rows(inputs: Mapping[str, Array], start: int) -> dict[str, Array]:
+    return {name: array[start : start + _ROWS] for name, array in inputs.items()}
+
+
+def _classes(labels: Array, scores: Array) -> Array | None:
+    """The labels as class numbers, where `scores` can be judged by them."""
+    if len(scores) != len(labels) or not (has_classes(scores) or _is_probability(scores)):
+        return None
+    if has_classes(scores) and labels.shape == scores.shape:
+        return np.asarray(labels.argmax(axis=1))
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] != 1 or labels.dtype.kind not in "iubf" or not np.array_equal(flat, np.round(flat)):
+        return None
+    top = scores.shape[1] if has_classes(scores) else 2
+    return flat[:, 0].astype(int) if flat.min() >= 0 and flat.max() < top else None
+
+
+def _predicted(scores: Array) -> Array:
+    if has_classes(scores):
+        return np.asarray(scores.astype(np.float32).argmax(axis=1))
+    return (scores.reshape(len(scores)) > 0.5).astype(int)
+
+
+def _is_probability(scores: Array) -> bool:
+    """One number from 0 to 1 for each row, as a sigmoid gives it."""
+    return scores.size == len(scores) and scores.dtype.kind == "f" and bool(np.all((scores >= 0) & (scores <= 1)))

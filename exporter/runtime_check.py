@@ -1,0 +1,253 @@
+"""A program that runs one artifact in one runtime, where neither Keras nor the model's own code can be imported.
+
+    python -m keraship.exporter.runtime_check saved_model keras,my_layers
+
+It imports the runtime, prints `ready`, waits for a Request on a line of its standard input, and writes its Findings
+to the file that the request names.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keraship import bundle
+from keraship.exporter import findings, golden, quality
+from keraship.exporter.findings import Comparison, Findings, Request
+from keraship.quiet import import_tensorflow
+from keraship.samples import read_samples
+from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+
+READY = "ready"
+
+_TIMED_ROWS = (1, 8)
+_TIMED_CALLS = 30
+_TIMED_SECONDS = 0.5
+
+
+class Runner(Protocol):
+    """A loaded artifact: its signatures by name, and how to ask it."""
+
+    signatures: dict[str, Signature]
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+
+def main(arguments: list[str]) -> None:
+    """Check one artifact, as the module describes."""
+    format_, blocked = arguments[0], [name for name in arguments[1].split(",") if name]
+    block(blocked)
+    load = _RUNTIMES[format_]()
+    print(READY, flush=True)  # noqa: T201  # the parent waits for it
+    line = sys.stdin.readline()
+    if not line:  # the parent is gone, or has no use for us
+        return
+    request = findings.decode_request(line)
+    found = check(request, load)
+    loaded = [name for name in blocked if sys.modules.get(name) is not None]
+    if loaded:
+        raise SystemExit(f"{', '.join(loaded)} was loaded, and an artifact must not need it")
+    Path(request.answer).write_text(findings.encode(found))
+
+
+def block(modules: list[str]) -> None:
+    """Make the import of these modules fail."""
+    for name in modules:
+        sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "can't be had"
+
+
+def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
+    """Load the artifact and measure all that a Findings holds."""
+    start = time.perf_counter()
+    runner = load(Path(request.version))
+    load_seconds = time.perf_counter() - start
+    faults = list(_signature_faults(request.signature, runner.signatures))
+    if faults:
+        return Findings(load_seconds, tuple(faults), (), 0.0, None)
+    cases = {int(count): bundle.read_golden(Path(folder)) for count, folder in request.cases.items()}
+    inputs, _ = cases[int(request.whole)]
+    comparisons = [
+        comparison
+        for rows, (asked, expected) in cases.items()
+        for comparison in compare(expected, runner.run(asked), rows)
+    ]
+    answers = runner.run(inputs)
+    repeated = compare(answers, runner.run(inputs), len(answers))
+    return Findings(
+        load_seconds,
+        tuple(faults),
+        tuple(comparisons),
+        repeat_error=max(comparison.max_rel for comparison in repeated),
+        row_error=_row_error(runner, inputs, answers) if request.batchable else None,
+        latency_ms=_latency(runner, inputs, batchable=request.batchable),
+        quality=_quality(runner, request) if request.evaluate and request.batchable else None,
+    )
+
+
+def compare(expected: Arrays, got: Arrays, rows: int) -> list[Comparison]:
+    """How far each output is from the expected one."""
+    return [_compare(name, array, got.get(name), rows) for name, array in expected.items()]
+
+
+def _compare(name: str, expected: Array, got: Array | None, rows: int) -> Comparison:
+    if got is None or expected.shape != got.shape or expected.dtype != got.dtype:
+        return Comparison(rows, name, () if got is None else got.shape, float("inf"), 1.0)
+    if expected.dtype.kind in "OSUb":
+        return Comparison(rows, name, got.shape, 0.0 if np.array_equal(expected, got) else float("inf"), 1.0)
+    wide = complex if expected.dtype.kind == "c" else float
+    left, right = expected.astype(wide), got.astype(wide)
+    finite = np.isfinite(left)
+    if not np.array_equal(np.where(finite, 0, left), np.where(finite, 0, right), equal_nan=True):
+        return Comparison(rows, name, got.shape, float("inf"), 1.0)
+    difference = np.abs(np.where(finite, left, 0) - np.where(finite, right, 0))
+    agreement = float(np.mean(left.argmax(1) == right.argmax(1))) if quality.has_classes(expected) else None
+    magnitude = float(np.max(np.abs(np.where(finite, left, 0)), initial=0.0))
+    max_abs = float(np.max(difference, initial=0.0))
+    return Comparison(rows, name, got.shape, float("inf") if np.isnan(max_abs) else max_abs, magnitude, agreement)
+
+
+def _row_error(runner: Runner, inputs: Arrays, answers: Arrays) -> float:
+    """How far the answers are from those to the rows one by one; infinite where an output has not a row for each."""
+    count = len(next(iter(inputs.values())))
+    if any(array.ndim == 0 or len(array) != count for array in answers.values()):
+        return float("inf")
+    single = [runner.run(golden.rows(inputs, row, row + 1)) for row in range(count)]
+    joined = {name: np.concatenate([answer[name] for answer in single]) for name in answers}
+    return max(comparison.max_rel for comparison in compare(answers, joined, count))
+
+
+def _latency(runner: Runner, inputs: Arrays, *, batchable: bool) -> dict[str, float]:
+    whole = len(next(iter(inputs.values())))
+    sizes = _TIMED_ROWS if batchable else (whole,)
+    return {str(size): _median_ms(runner, _resized(inputs, size, whole)) for size in sizes}
+
+
+def _resized(inputs: Arrays, size: int, whole: int) -> Arrays:
+    return {name: array[np.arange(size) % whole] for name, array in inputs.items()}
+
+
+def _median_ms(runner: Runner, inputs: Arrays) -> float:
+    runner.run(inputs)
+    times: list[float] = []
+    while len(times) < 3 or (len(times) < _TIMED_CALLS and sum(times) < _TIMED_SECONDS):
+        start = time.perf_counter()
+        runner.run(inputs)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
+def _quality(runner: Runner, request: Request) -> bundle.Quality | None:
+    data = golden.fit(request.signature, read_samples(Path(request.evaluate or "")))
+    return quality.evaluate(runner.run, data)
+
+
+def _signature_faults(expected: Signature, found: dict[str, Signature]) -> Iterator[str]:
+    for name, signature in found.items():
+        for side in ("inputs", "outputs"):
+            have = {spec.name: spec for spec in getattr(signature, side)}
+            want = {spec.name: spec for spec in getattr(expected, side)}
+            if have.keys() != want.keys():
+                yield f"{name}: expected the {side} {', '.join(sorted(want))}; got {', '.join(sorted(have))}"
+                continue
+            yield from (
+                f"{name}: expected {spec.name} to be {spec}; got {have[spec.name]}"
+                for spec in want.values()
+                if not _same(spec, have[spec.name])
+            )
+
+
+def _same(want: TensorSpec, have: TensorSpec) -> bool:
+    return want.dtype == have.dtype and want.shape in (None, have.shape)
+
+
+def _saved_model() -> Callable[[Path], Runner]:
+    import_tensorflow()
+    return _SavedModel
+
+
+def _onnx() -> Callable[[Path], Runner]:
+    import onnxruntime  # noqa: F401  # so that loading is measured without it
+
+    block(["tensorflow"])
+    return _Onnx
+
+
+_RUNTIMES = {"saved_model": _saved_model, "onnx": _onnx}
+
+
+class _SavedModel:
+    """A SavedModel in TensorFlow."""
+
+    def __init__(self, version: Path) -> None:
+        import tensorflow as tf
+
+        self._constant = tf.constant
+        self._model = tf.saved_model.load(str(version))
+        self._function = self._model.signatures[DEFAULT_SIGNATURE]
+        self.signatures = _saved_signatures(version)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        answers = self._function(**{name: self._constant(array) for name, array in inputs.items()})
+        return {name: np.asarray(tensor) for name, tensor in answers.items()}
+
+
+def _saved_signatures(version: Path) -> dict[str, Signature]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    from keraship.wire.signatures import to_signature
+
+    message = saved_model_pb2.SavedModel.FromString((version / bundle.SAVED_MODEL).read_bytes())
+    signatures = message.meta_graphs[0].signature_def
+    return {name: to_signature(signatures[name]) for name in signatures if not name.startswith("__")}
+
+
+class _Onnx:
+    """An ONNX model in onnxruntime, on the CPU."""
+
+    def __init__(self, version: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(version / bundle.ONNX), options, providers=["CPUExecutionProvider"]
+        )
+        sides = (self._session.get_inputs(), self._session.get_outputs())
+        inputs, outputs = (tuple(map(_onnx_spec, side)) for side in sides)
+        self.signatures = {DEFAULT_SIGNATURE: Signature(inputs, outputs)}
+
+    def run(self, inputs: Arrays) -> Arrays:
+        names = [spec.name for spec in self.signatures[DEFAULT_SIGNATURE].outputs]
+        feeds = {name: _as_text(array) for name, array in inputs.items()}
+        return {name: _as_bytes(array) for name, array in zip(names, self._session.run(names, feeds), strict=True)}
+
+
+_ONNX_DTYPES = {"float": "float32", "double": "float64"}  # others are called as ours are
+
+
+def _onnx_spec(value: Any) -> TensorSpec:
+    dtype = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(value.name, _ONNX_DTYPES.get(dtype, dtype), shape)
+
+
+def _as_text(array: Array) -> Array:
+    """Strings as onnxruntime takes them: text, where TensorFlow has bytes."""
+    return np.vectorize(bytes.decode, otypes=[object])(array) if array.dtype.kind == "O" else array
+
+
+def _as_bytes(array: Array) -> Array:
+    return np.vectorize(str.encode, otypes=[object])(array) if array.dtype.kind == "O" else array
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
