@@ -375,6 +375,8 @@ sys.exit(any(codes))
 def test_ctrl_c_interrupts_a_call(address: str) -> None:
     """Without waiting for the answer."""
     script = (
+        # A shell's background jobs ignore Ctrl-C, and the tests may run in one.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"from keraship.client import Client\nclient = Client({address!r}, 'slow')\nclient.metadata()\n"
         "print('asking', flush=True)\nclient.predict([1.0], timeout=600)\n"
     )
