@@ -116,6 +116,8 @@ def _fill(folder: Path, job: _Job, checks: Checks) -> Manifest:
     job.report("sample")
     samples = golden.golden(signature, traced.answer, data)
     golden_entry = bundle.write_golden(folder, *samples)
+    if data is not None and data.labels is not None:
+        quality.check_labels(samples[1], data.labels)
 
     job.report("freeze")
     frozen = freeze.freeze(traced)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from keraship.bundle import Quality
+from keraship.errors import DataError
+from keraship.intervals import wilson
 from keraship.samples import Samples
 
 Array = np.ndarray[Any, Any]
 
 _ROWS = 64  # asked at once: enough to be quick, few enough for any model to fit in memory
-_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def evaluate(run: Callable[[dict[str, Array]], dict[str, Array]], data: Samples) -> Quality | None:
@@ -35,25 +35,29 @@ def accuracy(outputs: Mapping[str, Array], labels: Array) -> Quality | None:
     for scores in outputs.values():
         truth = _classes(labels, scores)
         if truth is not None:
-            return wilson(int(np.sum(_predicted(scores) == truth)), len(truth))
+            right = int(np.sum(_predicted(scores) == truth))
+            return Quality("accuracy", right / len(truth), *wilson(right, len(truth)), len(truth))
     return None
+
+
+def check_labels(outputs: Mapping[str, Array], labels: Array) -> None:
+    """Raise DataError for whole-number labels that no output has a class for; other labels may be of another kind.
+
+    outputs: answers to any number of rows.
+    """
+    classes = [scores.shape[1] for scores in outputs.values() if has_classes(scores)]
+    if not classes or labels.dtype.kind not in "iu" or labels.size != len(labels):
+        return
+    if labels.min() < 0 or labels.max() >= max(classes):
+        raise DataError(
+            f"expected labels from 0 to {max(classes) - 1}, the model's classes; "
+            f"got labels from {labels.min()} to {labels.max()}"
+        )
 
 
 def has_classes(scores: Array) -> bool:
     """Whether an output is a row of scores for each sample: floats of shape (rows, 2 or more)."""
     return scores.ndim == 2 and scores.shape[1] >= 2 and scores.dtype.kind in "fV"
-
-
-def wilson(right: int, count: int) -> Quality:
-    """An accuracy with Wilson's score interval, which stays sensible for few samples and near 0 and 1.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-    """
-    share = right / count
-    scale = 1 + _Z**2 / count
-    middle = (share + _Z**2 / (2 * count)) / scale
-    half = _Z / scale * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return Quality("accuracy", share, max(0.0, middle - half), min(1.0, middle + half), count)
 
 
 def _rows(inputs: Mapping[str, Array], start: int) -> dict[str, Array]:

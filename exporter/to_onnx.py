@@ -23,14 +23,11 @@ from keraship.exporter.freeze import LIMIT, Frozen
 from keraship.reasons import reason
 from keraship.signature import TensorSpec
 
-OPSET = 18
-"""The version of the ONNX standard that is written: old enough for the runtimes in use, new enough for Keras' ops."""
-
 _DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 _ML_OPSET = 3
 
 
-def write_onnx(frozen: Frozen, folder: Path, *, opset: int = OPSET) -> None:
+def write_onnx(frozen: Frozen, folder: Path, *, opset: int) -> None:
     """Write model.onnx into `folder`, with the signature's names and a batch dimension called `batch`.
 
     Raises ExportError where the model has ops that ONNX has not, and where the file would pass 2 GB.
@@ -41,7 +38,7 @@ def write_onnx(frozen: Frozen, folder: Path, *, opset: int = OPSET) -> None:
     (folder / bundle.ONNX).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def to_onnx(frozen: Frozen, *, opset: int = OPSET) -> Any:
+def to_onnx(frozen: Frozen, *, opset: int) -> Any:
     """The ONNX ModelProto for a frozen graph, checked against the standard; raises ExportError."""
     model = _converted(frozen, opset)
     _check_ops(model, opset)

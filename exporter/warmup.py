@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keraship import bundle
+from keraship.errors import BundleError
 from keraship.signature import DEFAULT_SIGNATURE, Signature
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -21,13 +22,17 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 def write_warmup(folder: Path, name: str, signature: Signature, batches: list[Arrays]) -> None:
     """Write one predict request per batch into the version in `folder`.
 
-    name: the model's. batches: arrays by input name, of the signature's dtypes.
+    name: the model's. batches: arrays by input name, of the signature's dtypes. Raises BundleError where they cannot
+    be written.
     """
     path = folder / bundle.WARMUP
     path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for arrays in batches:
-            writer.write(_log(name, signature, arrays).SerializeToString(deterministic=True))
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for arrays in batches:
+                writer.write(_log(name, signature, arrays).SerializeToString(deterministic=True))
+    except tf.errors.OpError as error:
+        raise BundleError(f"cannot write the warm-up requests: {error.message}") from error
 
 
 def _log(name: str, signature: Signature, arrays: Arrays) -> Any:

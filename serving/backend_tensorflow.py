@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # its notes on the CPU are no news to a server's log
-import tensorflow as tf
-from tensorflow.python.client import pywrap_tf_session as raw
-
 from keraship.errors import BY_CODE, FailedPrecondition, InvalidArgument, NotFound, StatusError, Unknown
+from keraship.quiet import LEVEL, import_tensorflow
 from keraship.serving.backend import Array, BackendOptions
 from keraship.serving.status import NAMES
 from keraship.signature import Signature
 from keraship.wire import to_array
 from keraship.wire.messages import SignatureDefMap
 from keraship.wire.signatures import to_signature
+
+os.environ.setdefault(LEVEL, "1")  # a server's log has its warnings, not its notes on the CPU
+tf = import_tensorflow()
+
+from tensorflow.python.client import pywrap_tf_session as raw  # noqa: E402  # after the quiet import
 
 tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # the loader that servers use is called deprecated
 

@@ -63,6 +63,8 @@ def _serve(args: list[str]) -> int:
     try:
         flags = config.parse_flags(args)
     except BadFlag as error:
+        if _names_repository(args):
+            raise click.UsageError(str(error)) from error
         click.echo(f"{error}\n{config.usage()}")
         return _FAILED
     if flags.on("version"):
@@ -74,6 +76,12 @@ def _serve(args: list[str]) -> int:
         if repositories:
             return _serve_repository(flags, repositories)
     return _serve_as_tensorflow_does(flags)
+
+
+def _names_repository(args: list[str]) -> bool:
+    """Whether these are our own words, and not those of tensorflow_model_server."""
+    theirs = ("--model_base_path", "--model_config_file")
+    return not any(arg.startswith(theirs) for arg in args) and not all(arg.startswith("-") for arg in args)
 
 
 def _serve_repository(flags: Flags, repositories: list[str]) -> int:

@@ -21,6 +21,7 @@ from keraship.wire.messages import ModelServerConfig
 _CORES = os.cpu_count() or 1
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
+_PORTS = range(2**16)
 
 Value = bool | int | float | str
 
@@ -36,9 +37,9 @@ class Flag:
 
 
 FLAGS = (
-    Flag("port", 8500, "gRPC port; 0 for none"),
+    Flag("port", 8500, "gRPC port; 0 for none", _PORTS),
     Flag("grpc_socket_path", "", "gRPC on a unix socket too"),
-    Flag("rest_api_port", 0, "REST port; 0 for none (8501 with REPO)"),
+    Flag("rest_api_port", 0, "REST port; 0 for none (8501 with REPO)", _PORTS),
     Flag("rest_api_num_threads", 4 * _CORES, "REST requests at once"),
     Flag("rest_api_timeout_in_ms", 30000, "how long a REST prediction may take"),
     Flag("rest_api_enable_cors_support", False, "let pages of other sites ask"),
@@ -159,7 +160,8 @@ def _read_int(flag: Flag, text: str) -> int:
     except ValueError:
         value = None
     if value is None or value not in flag.limits:
-        raise BadFlag(f"expected a whole number for --{flag.name}; got {text!r}")
+        limits = f"from {flag.limits.start} to {flag.limits.stop - 1}"
+        raise BadFlag(f"expected a whole number for --{flag.name}; got {text!r}; it may be {limits}")
     return value
 
 

@@ -142,7 +142,8 @@ class Repository:
             for life in self._all():
                 life.unwanted.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # else it was never started
+                thread.join()
         self._workers.shutdown(wait=True)
         for life in self._all():
             if life.ready:

@@ -154,7 +154,7 @@ class RestApi:
         )
 
 
-# What can be asked of a model by POST. Classify and regress answer as not implemented until the engine has them.
+# What can be asked of a model by POST. Classify and regress are malformed requests until the engine has them.
 _VERBS: dict[str, Callable[[RestApi, ModelSpec, bytes], Response]] = {"predict": RestApi._predict}
 
 

@@ -150,7 +150,7 @@ class Server:
 
         options = self._options
         api = RestApi(self.engine, RestOptions(timeout=options.rest_timeout, cors=options.rest_cors))
-        return RestServer(wsgi_app(api), port, threads=options.rest_threads, grace=GRACE_SECONDS)
+        return RestServer(wsgi_app(api), port, threads=options.rest_threads)
 
 
 def end_on_signals(server: Server) -> None:

@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ _STAGING = ".staging-"
 _AS_TENSOR = "#TensorProto"  # marks an array of golden.npz that is stored as the bytes of a TensorProto
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _INT64_MAX = 2**63 - 1
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -296,8 +298,8 @@ def stage(repository: Path, name: str, version: int | None = None) -> Iterator[S
 
     version: a number from 0 on; None takes the next one when all is written, so that two exports can't collide.
     Nothing is left where the block fails. What a killed process left behind is removed by the next export.
-    Raises VersionExists, at the start where that is known then; BundleError for a bad name or a folder that cannot be
-    written.
+    Raises VersionExists, at the start where that is known then; BundleError for a bad name, a folder that cannot be
+    written, a disk that is full.
 
         with stage(Path("repo"), "digits") as staging:
             (staging.folder / "model.onnx").write_bytes(...)
@@ -312,6 +314,10 @@ def stage(repository: Path, name: str, version: int | None = None) -> Iterator[S
             _flush(folder)
             staging.published = _publish(folder, model_dir, version)
     except OSError as error:
+        if error.errno in _FULL:  # such errors come from a write, and name no file
+            raise BundleError(
+                f"cannot write a version into {model_dir}: {error.strerror}, there or in {tempfile.gettempdir()}"
+            ) from error
         if not _is_inside(error, model_dir):
             raise
         raise BundleError(f"cannot write a version into {model_dir}: {error.strerror or error}") from error

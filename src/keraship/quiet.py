@@ -16,7 +16,11 @@ from keraship.errors import KerashipError
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 BACKEND = "KERAS_BACKEND"
 _NOTHING = "3"  # 2 lets through that there is no GPU, as an error
-_LOGGERS = ("tensorflow", "tf2onnx", "absl")
+_LOGGERS = {
+    "tensorflow": logging.ERROR,
+    "absl": logging.ERROR,
+    "tf2onnx": logging.CRITICAL,  # its errors are tracebacks; who calls it finds them in the result
+}
 
 
 def import_tensorflow() -> Any:
@@ -28,8 +32,8 @@ def import_tensorflow() -> Any:
     os.environ.setdefault(BACKEND, "tensorflow")  # TensorFlow imports Keras, which decides then
     if os.environ.setdefault(LEVEL, _NOTHING) == "0":
         return importlib.import_module("tensorflow")
-    for logger in _LOGGERS:
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    for logger, level in _LOGGERS.items():
+        logging.getLogger(logger).setLevel(level)
     with _stderr_held_back():
         return importlib.import_module("tensorflow")
 

@@ -215,6 +215,17 @@ def test_a_repository_that_is_a_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "repo").read_text() == "mine"
 
 
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    """Its error names no file, so it is known by its number; nothing is left."""
+    with (
+        pytest.raises(BundleError, match=r"cannot write a version into .*repo/m: No space left on device"),
+        bundle.stage(tmp_path / "repo", "m"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_of_the_next_version_is_named(tmp_path: Path) -> None:
     """It is no version, so the next number would be the same for ever."""
     (tmp_path / "digits").mkdir()

@@ -12,12 +12,15 @@ from keraship.errors import BundleError, DataError, ExportError, VersionExists
 from keraship.exporter import export
 from keraship.quiet import import_keras
 from keraship.samples import Samples
+from keraship.signature import Signature, TensorSpec
 
 import_keras()
 
 import doubling  # noqa: E402  # TensorFlow's chatter first
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
+
+from keraship.exporter.warmup import write_warmup  # noqa: E402  # imports TensorFlow
 
 
 def coded():
@@ -74,13 +77,23 @@ def test_lookup_tables_are_written_into_the_saved_model(tmp_path):
     assert inputs["words"].dtype == object
 
 
-def test_operations_that_onnx_has_not_are_named(tmp_path):
-    """A string model is refused as ONNX, by the name of the operation, and nothing is published."""
+def test_operations_that_onnx_has_not_are_named(tmp_path, caplog):
+    """A string model is refused as ONNX, by the name of the operation, in one sentence; nothing is published."""
     words = keras.Input((1,), dtype="string", name="words")
     model = keras.Model(words, layers.StringLookup(vocabulary=["the", "fox"])(words))
     with pytest.raises(ExportError, match=r"LookupTableFindV2.*--formats saved_model"):
         export(model, tmp_path / "repo", name="words", formats=["onnx"])
     assert not (tmp_path / "repo").exists()
+    assert caplog.text == ""
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """TensorFlow's writer has errors of its own."""
+    (tmp_path / bundle.WARMUP).parent.mkdir()
+    (tmp_path / bundle.WARMUP).symlink_to("/dev/full")
+    signature = Signature((TensorSpec("x", "float32", (None,)),), ())
+    with pytest.raises(BundleError, match=r"cannot write the warm-up requests: .*No space left"):
+        write_warmup(tmp_path, "m", signature, [{"x": np.zeros(1, np.float32)}])
 
 
 def test_rows_that_depend_on_each_other_are_recorded(tmp_path):

@@ -96,7 +96,10 @@ def test_labels_that_are_no_classes_give_no_accuracy(labels):
     assert quality.accuracy({"y": SCORES}, labels) is None
 
 
-def test_wilson():
-    """Against the textbook: 8 of 10 is [0.490, 0.943]."""
-    found = quality.wilson(8, 10)
-    assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+@pytest.mark.parametrize("labels", [np.array([0, 1, 2, 1]), np.array([[-1], [0], [0], [0]])])
+def test_labels_beyond_the_classes_are_refused(labels):
+    """They are a mistake in the data, and no accuracy would be the silent answer to it."""
+    with pytest.raises(DataError, match="expected labels from 0 to 1, the model's classes; got labels from"):
+        quality.check_labels({"y": SCORES[:2]}, labels)
+    quality.check_labels({"y": SCORES}, np.array([0.5, 2.5, 1, 0]))
+    quality.check_labels({"depth": SCORES[:, :1]}, labels)

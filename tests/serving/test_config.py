@@ -37,7 +37,18 @@ def test_what_is_no_flag_is_handed_back(args: list[str]) -> None:
     assert flags.number("port") == 8500
 
 
-@pytest.mark.parametrize("arg", ["--port=x", "--port=", "--port=99999999999", "--enable_batching=maybe", "--backend=x"])
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "--port=x",
+        "--port=",
+        "--port=99999999999",
+        "--port=65536",
+        "--rest_api_port=-1",
+        "--enable_batching=maybe",
+        "--backend=x",
+    ],
+)
 def test_values_that_cannot_be(arg: str) -> None:
     with pytest.raises(BadFlag, match=arg.partition("=")[0]):
         parse_flags([arg])

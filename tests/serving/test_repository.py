@@ -205,3 +205,8 @@ def test_what_is_not_there_is_said_in_the_servers_words(
     with running(tmp_path) as repository, pytest.raises(StatusError) as caught, repository.lease(name, version, label):
         pass
     assert (caught.value.code, caught.value.details) == (code, details)
+
+
+def test_what_was_never_started_can_be_closed(tmp_path: Path) -> None:
+    """As happens where a server's `with` block fails before its start."""
+    Repository([ModelConfig("m", tmp_path)], lambda *_: pytest.fail("loaded")).close()

@@ -3,11 +3,13 @@
 # ruff: noqa: E501 - a case of a table is a line
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -282,6 +284,33 @@ def test_an_idle_server_ends_with_0(serve: Any, tmp_path: Path, save_linear: Cal
     assert serve(tmp_path).end(number) == 0
 
 
+def test_clients_that_say_nothing_keep_nobody_waiting(
+    serve: Any, tmp_path: Path, save_linear: Callable[..., Path]
+) -> None:
+    """More of them than there are threads: others are answered, and the end does not wait for them."""
+    save_linear(tmp_path / "m", 1)
+    server = serve(tmp_path, "--rest_api_num_threads=2")
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(("localhost", server.rest_port)))
+        assert server.ask("GET", "/v1/models/m").status == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+def test_a_request_that_never_ends_does_not_keep_the_server(
+    serve: Any, tmp_path: Path, save_linear: Callable[..., Path]
+) -> None:
+    """It has a few seconds, not the thirty of a running model."""
+    save_linear(tmp_path / "m", 1)
+    server = serve(tmp_path)
+    with socket.create_connection(("localhost", server.rest_port)) as half:
+        half.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
 def test_tensorflow_model_servers_flags(serve: Any, tmp_path: Path, save_linear: Callable[..., Path]) -> None:
     """One model, CORS, tensor_content, a unix socket."""
     save_linear(tmp_path, 7)
@@ -393,7 +422,8 @@ def test_the_command_line(run_to_end: Any, args: list[str], status: int, words: 
     assert (ended.returncode, words in ended.stdout) == (status, True), ended
 
 
-def test_a_misspelt_flag_beside_a_repository_is_wrong_usage(run_to_end: Any, tmp_path: Path) -> None:
-    ended = run_to_end(tmp_path, "--prot=1")
+@pytest.mark.parametrize(("arg", "words"), [("--prot=1", "did you mean --port?"), ("--port=65536", "from 0 to 65535")])
+def test_a_bad_flag_beside_a_repository_is_wrong_usage(run_to_end: Any, tmp_path: Path, arg: str, words: str) -> None:
+    ended = run_to_end(tmp_path, arg)
     assert ended.returncode == 2
-    assert "did you mean --port?" in ended.stderr
+    assert words in ended.stderr
