@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import inspect
 import os
 import re
 import secrets
@@ -208,6 +209,9 @@ def write_manifest(version_dir: Path, manifest: Manifest) -> None:
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema of manifest.json."""
     schema = msgspec.json.schema(Manifest)
+    for definition in schema["$defs"].values():
+        if "description" in definition:  # the class's docstring, which Python strips of its indentation since 3.13
+            definition["description"] = inspect.cleandoc(definition["description"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "keraship manifest", **schema}
 
 
