@@ -1,16 +1,17 @@
-"""What keeps watch over a training: it stops where the loss is no number, and records every epoch."""
+"""What keeps watch over a training: it stops where the loss is no number, and tells every epoch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keraship.errors import TrainingError
-from keraship.models.config import TrainConfig
-from keraship.models.run import Epoch, Run
+from keraship.models.curves import RATE
+from keraship.models.monitor import Monitor, Watch, best_epoch
+from keraship.models.run import Epoch, as_epoch
 
 Logs = Mapping[str, Any] | None
 
@@ -40,32 +41,32 @@ class StopOnBadLoss(keras.callbacks.Callback):  # type: ignore[misc]  # keras ha
             )
 
 
-class Record(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
-    """Writes the history after every epoch, and the model after every one that is the best so far.
+class LogRate(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+    """Adds `learning_rate` to every epoch's logs: that of the step after its last."""
 
-    The best is that of the highest validation accuracy; of equals, that of the lowest validation loss.
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs[RATE] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class Record(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
+    """Makes an Epoch of what the watch has seen, and calls `on_epoch` with all of them; stands behind the watch.
+
+    Those of a run that is resumed are there from the beginning.
     """
 
-    def __init__(self, run: Run, config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None) -> None:
+    def __init__(self, watch: Watch, monitors: Sequence[Monitor], on_epoch: Callable[[list[Epoch]], None]) -> None:
         super().__init__()
-        self.epochs: list[Epoch] = []
-        self._run, self._config, self._on_epoch = run, config, on_epoch
+        self.epochs = [
+            as_epoch(number, values, is_best=best_epoch(monitors, watch.history[:number]) == number - 1)
+            for number, values in enumerate(watch.history, start=1)
+        ]
+        self._watch, self._on_epoch = watch, on_epoch
 
     @property
     def best(self) -> Epoch:
-        return max(self.epochs, key=lambda epoch: epoch.merit)
+        return self.epochs[self._watch.best]
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        seen = _epoch(epoch + 1, logs or {}, best=self.best if self.epochs else None)
-        self.epochs.append(seen)
-        if seen.is_best:
-            self._run.write_model(self.model)
-        self._run.write_history(self._config, self.epochs)
-        if self._on_epoch:
-            self._on_epoch(seen)
-
-
-def _epoch(number: int, logs: Mapping[str, Any], *, best: Epoch | None) -> Epoch:
-    values = {name: float(logs[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-    epoch = Epoch(number, **values, is_best=True)
-    return epoch if best is None or epoch.merit > best.merit else Epoch(number, **values, is_best=False)
+        self.epochs.append(as_epoch(epoch + 1, self._watch.history[-1], is_best=self._watch.last_is_best))
+        self._on_epoch(self.epochs)

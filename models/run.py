@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,22 @@ import numpy as np
 
 from keraship.bundle import Quality
 from keraship.errors import TrainingError
-from keraship.models.config import TrainConfig
-from keraship.models.data import Split
+from keraship.models.config import TrainConfig, as_plain
+from keraship.models.config_file import as_toml
+from keraship.models.curves import draw_curves
+from keraship.models.whole import WRITING, whole
+from keraship.samples import Array, Samples
 
-_WRITING = ".writing-"
+STATE = "resume.npz"
 
 
 @dataclass(frozen=True)
 class Epoch:
     """What one pass over the data gave: the mean loss and the accuracy, on the training and the validation split.
 
-    number: from 1 on. is_best: whether no epoch before it had a better validation accuracy (then loss).
+    number: from 1 on. is_best: whether no epoch before it was better.
+    values: all that was measured, by name: these four, `learning_rate` at the epoch's end, and of other metrics
+    such as `iou` and `val_iou` what there is.
     """
 
     number: int
@@ -33,23 +39,33 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     is_best: bool
+    values: Mapping[str, float]
 
-    @property
-    def merit(self) -> tuple[float, float]:
-        """What epochs are compared by; the greater the better."""
-        return self.val_accuracy, -self.val_loss
+
+def as_epoch(number: int, values: Mapping[str, float], *, is_best: bool) -> Epoch:
+    """The epoch of these values."""
+    named = {name: values[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    return Epoch(number, **named, is_best=is_best, values={**named, **values})
 
 
 @dataclass(frozen=True)
 class Run:
     """A folder with the best epoch's model, the held-out test split, and the story of the training.
 
-    test: an .npz file with `images` and `labels`: what `keraship export --evaluate` and `keraship predict` read.
+    config: the whole configuration, as TOML; `keraship train --config` takes it again.
+    test: an .npz file with the arrays of all inputs, and `labels`: what
+    `keraship export --evaluate` and `keraship predict` read.
     history: JSON with `config`, `epochs` (a list of Epoch), `best_epoch`, and once all is done `test`, a Quality.
+    curves: a picture of the history. precision_recall, tensorboard: folders of what a run writes if it is asked to.
+    state: of an unfinished run, what it goes on from.
     A process that is killed leaves each of them whole, or as it was.
     """
 
     folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
 
     @property
     def best(self) -> Path:
@@ -63,44 +79,73 @@ class Run:
     def history(self) -> Path:
         return self.folder / "history.json"
 
+    @property
+    def curves(self) -> Path:
+        return self.folder / "curves.png"
+
+    @property
+    def precision_recall(self) -> Path:
+        return self.folder / "precision_recall"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / STATE
+
     def clear(self) -> None:
         """Take away an earlier run, and what a killed one was writing."""
         with _writes(self.folder):
-            for path in (*_present(self), *self.folder.glob(f"{_WRITING}*")):
-                path.unlink()
+            for path in (*_present(self), self.state, self.config, self.curves, *self.folder.glob(f"{WRITING}*")):
+                path.unlink(missing_ok=True)
+            for folder in (self.precision_recall, self.tensorboard):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+
+    def write_config(self, config: TrainConfig) -> None:
+        with whole(self.config) as path:
+            path.write_text(as_toml(config), encoding="utf-8")
 
     def write_model(self, model: Any) -> None:
-        with _whole(self.best) as path:
+        with whole(self.best) as path:
             model.save(path)
 
-    def write_test(self, split: Split) -> None:
-        with _whole(self.test) as path:
-            np.savez_compressed(path, images=split.images, labels=split.labels)
+    def write_test(self, test: Samples) -> None:
+        arrays: dict[str, Any] = {name: _plain(array) for name, array in test.inputs.items()}
+        with whole(self.test) as path:
+            np.savez_compressed(path, **arrays, labels=test.labels)  # type: ignore[arg-type]  # mypy: allow_pickle, too
 
     def write_history(self, config: TrainConfig, epochs: Sequence[Epoch], test: Quality | None = None) -> None:
         best = max((epoch for epoch in epochs if epoch.is_best), key=lambda epoch: epoch.number)
         story = {
-            "config": {**asdict(config), "out": str(config.out)},
+            "config": as_plain(config),
             "epochs": [asdict(epoch) for epoch in epochs],
             "best_epoch": best.number,
             "test": test and asdict(test),
         }
-        with _whole(self.history) as path:
+        with whole(self.history) as path:
             path.write_text(json.dumps(story, indent=2) + "\n", encoding="utf-8")
+
+    def write_curves(self, epochs: Sequence[Epoch], *, best: Epoch) -> None:
+        with whole(self.curves) as path:
+            draw_curves([epoch.values for epoch in epochs], path, best=best.number - 1)
 
 
 def open_run(folder: Path, *, overwrite: bool) -> Run:
     """The run in a folder, which is made where it is missing; nothing else is changed yet.
 
+    A run that was not finished may be there: it is to be resumed.
     Raises TrainingError where the folder cannot be written, or holds a run that is not to be overwritten.
     """
     run = Run(folder)
     with _writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f"{_WRITING}{os.getpid()}"
+        probe = folder / f"{WRITING}{os.getpid()}"
         probe.touch()
         probe.unlink()
-    if _present(run) and not overwrite:
+    if _present(run) and not overwrite and not _is_unfinished(run):
         names = ", ".join(path.name for path in _present(run))
         raise TrainingError(
             f"expected a folder without a run; {folder} holds {names}: take another --out, or --overwrite to replace it"
@@ -108,22 +153,18 @@ def open_run(folder: Path, *, overwrite: bool) -> Run:
     return run
 
 
+def _is_unfinished(run: Run) -> bool:
+    """Whether a run was stopped here: after an epoch, or before its first, when there is nothing yet to be lost."""
+    return run.state.exists() or (run.config.exists() and not (run.best.exists() or run.history.exists()))
+
+
+def _plain(array: Array) -> Array:
+    """Text in numpy's own type, UTF-8: objects would have to be pickled."""
+    return np.array([item.encode() for item in array], np.bytes_) if array.dtype.kind == "O" else array
+
+
 def _present(run: Run) -> list[Path]:
     return [path for path in (run.best, run.test, run.history) if path.exists()]
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which takes its place once all is on the disk."""
-    beside = path.with_name(f"{_WRITING}{os.getpid()}-{path.name}")
-    with _writes(path.parent):
-        try:
-            yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keraship.bundle import Quality
-from keraship.errors import TrainingError
 from keraship.extras import require
-from keraship.intervals import wilson
 from keraship.models.config import TrainConfig
-from keraship.models.data import Dataset, Split, load
-from keraship.models.networks import Task, build
+from keraship.models.data import Dataset, Fault, fetch_all, load
+from keraship.models.distribution import Devices, is_chief, open_devices
+from keraship.models.export_process import export_best
 from keraship.models.run import Epoch, Run, open_run
-from keraship.quiet import import_tensorflow
+from keraship.quiet import import_keras
+from keraship.samples import Samples
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run's files are (Run says what is in them), its epochs, and the best one's accuracy on the test split."""
+    """Where a run's files are (Run says what is in them), its epochs, and how good the best one is on the test split.
+
+    quality: the accuracy; of masks, the mean IoU.
+    skipped: the files and rows of the data that could not be used, where the configuration skips those.
+    exported: the version's folder in the model repository, where the configuration names one.
+    """
 
     model: Path
     test: Path
@@ -29,72 +33,82 @@ class TrainResult:
     epochs: tuple[Epoch, ...]
     best_epoch: int
     quality: Quality
+    skipped: tuple[Fault, ...] = ()
+    exported: Path | None = None
 
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> TrainResult:
-    """Train a network; keep the epoch with the best validation accuracy (then loss), and judge it on the test split.
+    """Train a network; keep the best epoch, judge it on the test split, and export it where that is asked for.
 
+    The best epoch is that of the highest validation accuracy (of masks, IoU), of equals that of the lowest validation
+    loss, or what `config.monitor` says. A run that was interrupted or killed goes on after its last whole epoch when
+    it is called again with the same configuration.
     on_epoch: called after every epoch, when its files are written.
-    Sets the seeds of Python, numpy and Keras. Raises TrainingError where the folder cannot be used, before anything
-    is trained, and where the loss becomes NaN or infinite; MissingExtra where a package is not installed.
+    Sets the seeds of Python, numpy and Keras. Raises TrainingError where the folder cannot be used or holds a run of
+    another configuration, before anything is trained, where the network is not made for the data, and where the loss
+    becomes NaN or infinite; DataError for data that cannot be used; MissingExtra where a package is not installed;
+    ExportFailed where the best epoch is kept but cannot be exported.
     """
-    require("train", "tensorflow", "keras", "sklearn")
+    require("train", "tensorflow", "keras", "sklearn", "matplotlib")
     run = open_run(config.out, overwrite=config.overwrite)
-    dataset = load(config.data, seed=config.seed)
-    model = _new_model(config, dataset)
-    run.clear()
-    run.write_test(dataset.test)
-    epochs, best = _fit(model, run, config, dataset=dataset, on_epoch=on_epoch)
-    quality = _judge(run.best, dataset.test)
-    run.write_history(config, epochs, quality)
-    return TrainResult(run.best, run.test, run.history, tuple(epochs), best.number, quality)
+    chief = is_chief(config)
+    dataset = _load(config)
+    import_keras()
+    devices = open_devices(config)
+    epochs, best = _fit(config, run, dataset, devices=devices, on_epoch=on_epoch)
+    if chief:
+        _conclude(config, run, dataset, epochs=epochs, best=best)
+    devices.wait_for_all()
+    exported = export_best(config, run) if chief and config.export else None
+    return TrainResult(
+        *(run.best, run.test, run.history),
+        epochs=tuple(epochs),
+        best_epoch=best.number,
+        quality=Quality(**json.loads(run.history.read_text(encoding="utf-8"))["test"]),
+        skipped=dataset.faults,
+        exported=exported,
+    )
 
 
-def _new_model(config: TrainConfig, dataset: Dataset) -> Any:
-    _choose_backend()
-    import_tensorflow()
-    import keras
-
-    keras.utils.set_random_seed(config.seed)
-    model = build(config.network, Task(dataset.image_shape, dataset.maximum, len(dataset.classes)))
-    steps = -(-len(dataset.train) // config.batch_size) * config.epochs
-    # Falling to 0, the last epochs differ little: without it, a lucky epoch on few validation images is taken as best.
-    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
-    model.compile(keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def _choose_backend() -> None:
-    """Keras on TensorFlow, whatever its configuration file says; who asked for another by name is told."""
-    chosen = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if chosen != "tensorflow":
-        raise TrainingError(f"expected KERAS_BACKEND to be tensorflow or unset; got {chosen!r}")
+def _load(config: TrainConfig) -> Dataset:
+    return load(
+        config.data,
+        seed=config.seed,
+        on_bad=config.on_bad,
+        image_size=config.image_size,
+        label_column=config.label_column,
+    )
 
 
 def _fit(
-    model: Any, run: Run, config: TrainConfig, *, dataset: Dataset, on_epoch: Callable[[Epoch], None] | None
+    config: TrainConfig,
+    run: Run,
+    dataset: Dataset,
+    *,
+    devices: Devices,
+    on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[Epoch], Epoch]:
     """All epochs, and the best of them."""
-    from keraship.models.callbacks import Record, StopOnBadLoss
+    from keraship.models.learner import Learner
+    from keraship.models.resume import Resume
 
-    record = Record(run, config, on_epoch=on_epoch)
-    model.fit(
-        dataset.train.images,
-        dataset.train.labels,
-        validation_data=(dataset.validation.images, dataset.validation.labels),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        callbacks=[StopOnBadLoss(), record],  # in this order: an epoch without a loss is not recorded
-        verbose=0,
-    )
-    return record.epochs, record.best
+    # Before the folder is touched: a network, an option or a monitor that cannot be leaves what is there.
+    learner = Learner(config, dataset, devices=devices)
+    if config.overwrite:
+        run.clear()
+    resume = Resume(run.folder, config=config.settings)
+    if devices.is_chief and not resume.initial_epoch:
+        run.clear()
+        run.write_config(config)
+        run.write_test(Samples(*fetch_all(dataset.test)))
+    return learner.fit(run, resume, on_epoch=on_epoch)
 
 
-def _judge(model: Path, test: Split) -> Quality:
-    """The accuracy of a saved model: of the file, as the next step will load it."""
-    import keras
+def _conclude(config: TrainConfig, run: Run, dataset: Dataset, *, epochs: list[Epoch], best: Epoch) -> None:
+    """Judge the best epoch, write the end of the story, and take away what the run would have been resumed from."""
+    from keraship.models.judge import judge
 
-    scores = keras.saving.load_model(model, compile=False).predict(test.images, verbose=0)  # [n, classes]
-    right = int((scores.argmax(axis=-1) == test.labels).sum())
-    low, high = wilson(right, len(test))
-    return Quality("accuracy", right / len(test), low, high, len(test))
+    quality = judge(run.best, dataset.test, task=dataset.task, batch_size=config.batch_size)
+    run.write_curves(epochs, best=best)
+    run.write_history(config, epochs, quality)
+    run.state.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from keraship.errors import KerashipError
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 BACKEND = "KERAS_BACKEND"
+_BACKEND = "tensorflow"
 _NOTHING = "3"  # 2 lets through that there is no GPU, as an error
 _LOGGERS = {
     "tensorflow": logging.ERROR,
@@ -29,7 +30,7 @@ def import_tensorflow() -> Any:
     Its first lines come before it has read that level, so the process's stderr is held back during the import, and
     given out only where the import fails.
     """
-    os.environ.setdefault(BACKEND, "tensorflow")  # TensorFlow imports Keras, which decides then
+    os.environ.setdefault(BACKEND, _BACKEND)  # TensorFlow imports Keras, which decides then
     if os.environ.setdefault(LEVEL, _NOTHING) == "0":
         return importlib.import_module("tensorflow")
     for logger, level in _LOGGERS.items():
@@ -43,14 +44,19 @@ def import_keras() -> Any:
 
     Raises KerashipError where it runs on another backend, because somebody asked for that by name.
     """
+    if "keras" not in sys.modules:  # ahead of the import, which fails where the other backend is not installed
+        _check_backend(os.environ.get(BACKEND, _BACKEND))
     import_tensorflow()
     keras = importlib.import_module("keras")
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise KerashipError(
-            f"expected Keras on TensorFlow; it runs on {backend}: set {BACKEND}=tensorflow, or unset it"
-        )
+    _check_backend(keras.backend.backend())
     return keras
+
+
+def _check_backend(backend: str) -> None:
+    if backend != _BACKEND:
+        raise KerashipError(
+            f"expected Keras on TensorFlow; it runs on {backend}: set {BACKEND}={_BACKEND}, or unset it"
+        )
 
 
 @contextlib.contextmanager

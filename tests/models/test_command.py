@@ -49,6 +49,7 @@ def test_json(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     assert (result["epochs"], result["best_epoch"], result["quality"]["samples"]) == (1, 1, 360)
+    assert result["skipped"] == []
     config = json.loads((tmp_path / result["history"]).read_text())["config"]
     assert (config["batch_size"], config["learning_rate"], config["seed"]) == (64, 0.01, 3)
 
@@ -56,11 +57,16 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cmn", "--out", "run"], "expected a network out of cnn; got 'cmn', did you mean 'cnn'?"),
+        (["cmn", "--out", "run"], "; got 'cmn', did you mean 'cnn'?"),
+        (["cnn", "--out", "run", "--data", "digit"], "or the path of one; got 'digit', did you mean 'digits'?"),
+        (["cnn", "--out", "run", "--on-bad", "ignore"], "'ignore' is not one of 'refuse', 'skip'"),
         (["cnn", "--out", "run", "--epochs", "0"], "epochs to be a whole number from 1 on, got 0"),
         (["cnn", "--out", "run", "--learning-rate", "nan"], "learning_rate to be a number above 0, got nan"),
         (["cnn"], "Missing option '--out'"),
         (["--out", "run"], "Missing argument 'NETWORK'"),
+        (["cnn", "--out", "run", "--augment", "flip=,zoom"], "expected NAME=VALUE; got 'flip='"),
+        (["cnn", "--out", "run", "--image-size", "12x"], "expected HEIGHTxWIDTH in pixels"),
+        (["--config", "none.toml"], "none.toml; it cannot be read"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -80,11 +86,23 @@ def test_expected_failure(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_network_that_is_not_made_for_the_data(tmp_path: Path) -> None:
+    """A table for a network of images is one sentence, and no run is begun."""
+    done = keraship("train", "cnn", "--out", "run", "--data", "wine", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("keraship: ")
+    assert "classification of images" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_another_backend(tmp_path: Path) -> None:
     """A Keras that is told to run on something else is refused in one sentence."""
     done = keraship("train", "cnn", "--out", "run", cwd=tmp_path, KERAS_BACKEND="jax")
     assert done.returncode == 1
-    assert done.stderr == "keraship: expected KERAS_BACKEND to be tensorflow or unset; got 'jax'\n"
+    assert done.stderr == (
+        "keraship: expected Keras on TensorFlow; it runs on jax: set KERAS_BACKEND=tensorflow, or unset it\n"
+    )
 
 
 def test_light_import(tmp_path: Path) -> None:

@@ -15,9 +15,12 @@ import pytest
 from keraship.errors import TrainingError
 from keraship.models import TrainConfig, TrainResult, train
 from keraship.models.callbacks import Record, StopOnBadLoss
-from keraship.models.data import load
+from keraship.models.data import fetch_all, load
+from keraship.models.monitor import KeepBest, Monitor, Watch
 from keraship.models.run import Epoch, Run, open_run
-from keraship.samples import read_samples
+from keraship.samples import Samples, read_samples
+
+FILES = {"best.keras", "test.npz", "history.json", "config.toml", "curves.png"}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -45,16 +48,17 @@ def test_saved_model_is_the_best_epoch(trained: TrainResult) -> None:
         (digits.validation, trained.epochs[trained.best_epoch - 1].val_accuracy),
         (digits.test, trained.quality.value),
     ):
-        scores = model.predict(part.images, verbose=0)
-        assert (scores.argmax(axis=-1) == part.labels).mean() == pytest.approx(expected)
+        inputs, labels = fetch_all(part)
+        scores = model.predict(inputs["images"], verbose=0)
+        assert (scores.argmax(axis=-1) == labels).mean() == pytest.approx(expected)
 
 
 def test_test_split(trained: TrainResult) -> None:
     """test.npz holds the images that were held out, raw, with their labels, as samples are read."""
     samples = read_samples(trained.test)
-    expected = load("digits", seed=0).test
-    np.testing.assert_array_equal(samples.inputs["images"], expected.images)
-    np.testing.assert_array_equal(samples.labels, expected.labels)
+    inputs, labels = fetch_all(load("digits", seed=0).test)
+    np.testing.assert_array_equal(samples.inputs["images"], inputs["images"])
+    np.testing.assert_array_equal(samples.labels, labels)
     assert samples.inputs["images"].dtype == np.float32
     assert trained.quality.samples == len(samples)
 
@@ -70,9 +74,17 @@ def test_history(trained: TrainResult, seen_epochs: list[Epoch]) -> None:
     assert story["test"]["value"] == trained.quality.value
 
 
+def test_text_in_the_test_split(tmp_path: Path) -> None:
+    """Texts of the test split are written so that they are read without pickle, whatever they hold."""
+    texts = np.array(["plain", "na\u00efve \u2713"], object)
+    Run(tmp_path).write_test(Samples({"text": texts}, np.array([0, 1])))
+    read = read_samples(tmp_path / "test.npz")
+    assert [text.decode() for text in read.inputs["text"]] == texts.tolist()
+
+
 def test_nothing_else_is_left(trained: TrainResult) -> None:
-    """The folder holds the three files, and nothing half-written."""
-    assert set(files(trained.model.parent)) == {"best.keras", "test.npz", "history.json"}
+    """The folder holds the run's files, and nothing half-written, or to be resumed from."""
+    assert set(files(trained.model.parent)) == FILES
 
 
 def test_a_run_is_not_overwritten(trained: TrainResult) -> None:
@@ -91,7 +103,7 @@ def test_overwrite_and_seed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     first, again = (train(TrainConfig("cnn", tmp_path, epochs=1, seed=5, overwrite=True)) for _ in range(2))
     assert first == again
-    assert set(files(tmp_path)) == {"best.keras", "test.npz", "history.json", "notes.txt"}
+    assert set(files(tmp_path)) == {*FILES, "notes.txt"}
 
 
 @pytest.mark.parametrize("name", ["file", "file/run"])
@@ -129,18 +141,22 @@ def test_data_that_is_no_number(images: float, validation: float, name: str) -> 
 
 def test_which_epochs_are_kept(tmp_path: Path) -> None:
     """A model is written where accuracy rises, and where the loss falls at the same accuracy; a tie keeps the first."""
-    config = TrainConfig("cnn", tmp_path)
-    record = Record(Run(tmp_path), config, on_epoch=None)
-    record.set_model(_Numbered())
+    monitors = (Monitor("val_accuracy", "max"), Monitor("val_loss", "min"))
+    watch = Watch(*monitors)
+    callbacks = [watch, KeepBest(watch, Run(tmp_path).write_model), record := Record(watch, monitors, lambda _: None)]
+    model = _Numbered()
     story = [(0.5, 1.0), (0.5, 0.9), (0.5, 0.9), (0.4, 0.1), (0.6, 2.0), (0.6, 3.0)]
     kept = []
-    for number, (accuracy, loss) in enumerate(story):
-        record.model.number = number
-        record.on_epoch_end(number, {"loss": 1, "accuracy": 1, "val_accuracy": accuracy, "val_loss": loss})
+    for model.number, (accuracy, loss) in enumerate(story):
+        for callback in callbacks:
+            callback.set_model(model)
+            logs = {"loss": 1, "accuracy": 1, "val_accuracy": accuracy, "val_loss": loss}
+            callback.on_epoch_end(model.number, logs)
         kept.append(int((tmp_path / "best.keras").read_text()))
     assert kept == [0, 1, 1, 1, 4, 4]
     assert [epoch.is_best for epoch in record.epochs] == [True, True, False, False, True, False]
-    assert json.loads((tmp_path / "history.json").read_text())["best_epoch"] == record.best.number == 5
+    assert record.best.number == 5
+    assert Record(watch, monitors, lambda _: None).epochs == record.epochs
 
 
 class _Numbered:
