@@ -4,15 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format wire schema benchmarks clean
+.PHONY: demo test test-models test-others lint format wire schema benchmarks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
-# Two processes: what needs no TensorFlow is tested in one that never imports it.
+# Two at a time: most machines have two cores, and half of the time is waiting for processes.
+# What needs no TensorFlow is tested in a process that never imports it.
 test: lint
+	$(MAKE) --jobs=2 --output-sync=target test-models test-others
+
+test-models: $(INSTALLED)
+	$(BIN)/pytest tests/models
+
+test-others: $(INSTALLED)
 	$(BIN)/pytest tests/core tests/client tests/serving
-	$(BIN)/pytest tests/models tests/exporter tests/e2e
+	$(BIN)/pytest tests/exporter tests/e2e
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -35,6 +42,7 @@ schema: $(INSTALLED)
 
 benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/input_pipeline.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

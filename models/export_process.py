@@ -10,6 +10,7 @@ from pathlib import Path
 from keraship.errors import TrainingError
 from keraship.models.config import TrainConfig
 from keraship.models.run import Run
+from keraship.samples import read_samples
 
 REGISTERING = "keraship.models.layers"
 """The module that registers the layers of our networks."""
@@ -24,9 +25,10 @@ class ExportFailed(TrainingError):  # noqa: N818  # named as what happened
 
 
 def export_command(config: TrainConfig, run: Run, repository: str) -> list[str]:
-    """The command's arguments, from `export` on."""
+    """The command's arguments, from `export` on: a SavedModel alone for a network of text, which ONNX has not."""
     named = ["--to", repository, "--name", config.model_name]
-    return ["export", str(run.best), *named, "--import", REGISTERING, "--evaluate", str(run.test)]
+    formats = ["--formats", "saved_model"] if _takes_text(run) else []
+    return ["export", str(run.best), *named, *formats, "--import", REGISTERING, "--evaluate", str(run.test)]
 
 
 def export_best(config: TrainConfig, run: Run) -> Path:
@@ -40,3 +42,7 @@ def export_best(config: TrainConfig, run: Run) -> Path:
         said = lines[-1].removeprefix("keraship: ")
         raise ExportFailed(f"{run.best} is kept but not exported: {said}", status=done.returncode)
     return Path(json.loads(done.stdout)["folder"])
+
+
+def _takes_text(run: Run) -> bool:
+    return any(array.dtype.kind in "OSU" for array in read_samples(run.test).inputs.values())
