@@ -146,6 +146,7 @@ def test_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_export_that_fails(tmp_path: Path) -> None:
     """A failed export is one sentence that says why, with the exit status of the export."""
     (tmp_path / "best.keras").write_text("no model")
+    np.savez(tmp_path / "test.npz", images=np.zeros((2, 8, 8, 1)), labels=np.arange(2))
     config = TrainConfig("cnn", tmp_path, export=str(tmp_path / "repo"))
     with pytest.raises(ExportFailed, match=r"best.keras is kept but not exported: ") as raised:
         export_best(config, Run(tmp_path))
