@@ -12,7 +12,8 @@ demo: $(INSTALLED)
 # Two at a time: most machines have two cores, and half of the time is waiting for processes.
 # What needs no TensorFlow is tested in a process that never imports it.
 test: lint
-	$(MAKE) --jobs=2 --output-sync=target test-models test-others
+	@echo "Two suites run side by side; what each prints comes when it ends, after some minutes."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-models test-others
 
 test-models: $(INSTALLED)
 	$(BIN)/pytest tests/models
