@@ -18,6 +18,8 @@ COMMAND = [sys.executable, "-m", "keraship", "train", "tabular", "--data", "wine
 
 
 def start(out: str, folder: Path) -> subprocess.Popen[str]:
+    # Ignored, as in a shell's background job, it would be ignored in the child, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [*COMMAND, "--out", out], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
