@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keraship.errors import TrainingError
-from keraship.models.scoring import Rows, scored
+from keraship.models.rows import Rows
+from keraship.models.scoring import scored
 
 Array = np.ndarray[Any, Any]
 Score = Callable[[Any, Any], Any]

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from keraship.errors import TrainingError
-from keraship.models.scoring import Rows, scored
+from keraship.models.rows import Rows
+from keraship.models.scoring import scored
 from keraship.models.whole import whole
 
 Array = np.ndarray[Any, Any]

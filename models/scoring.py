@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
-Array = np.ndarray[Any, Any]
-
-
-class Rows(Protocol):
-    """Rows that can be asked for by their numbers."""
-
-    def __len__(self) -> int: ...
-
-    def fetch(self, indices: Array, /) -> tuple[dict[str, Array], Array]:
-        """The inputs by name and the targets of some rows."""
+from keraship.models.rows import Array, Rows
 
 
 def scored(model: keras.Model, rows: Rows, *, batch_size: int) -> Iterator[tuple[Array, Array]]:
