@@ -1,7 +1,7 @@
 """The model repository on disk: what a version holds, which versions there are, and how a new one gets there whole.
 
-    repo/digits/1/  saved_model.pb  variables/  model.onnx  assets.extra/tf_serving_warmup_requests
-                    keraship/manifest.json  keraship/golden.npz
+    repo/digits/1/  saved_model.pb  variables/  model.onnx  model.tflite  assets.extra/tf_serving_warmup_requests
+                    keraship/manifest.json  keraship/golden.npz  keraship/report.html
 
 A version is written into a hidden sibling and renamed into place, so nobody ever sees half of one; afterwards it is
 never changed. manifest.json is described by manifest.schema.json beside this file, which is made from the classes
@@ -41,6 +41,8 @@ GOLDEN = "keraship/golden.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 SAVED_MODEL = "saved_model.pb"
 ONNX = "model.onnx"
+TFLITE = "model.tflite"
+REPORT = "keraship/report.html"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -87,13 +89,63 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class KeptFloat:
+    """A layer of a quantized artifact that computes in floating point all the same: its name, its op, and why."""
+
+    layer: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How much one layer's quantization alone moves the model's outputs from the float model's.
+
+    error: root mean square of the difference over that of the float outputs, on calibration samples.
+    """
+
+    layer: str
+    op: str
+    error: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of an artifact is quantized.
+
+    quantized, total: the number of ops that hold weights, by op; of those quantized, and of all. weights_share: the
+    share of all weights' elements that is stored in the scheme's type. kept_float: what is not, and why.
+    layer_errors: the largest first; empty where they were not measured.
+    """
+
+    quantized: dict[str, int]
+    total: dict[str, int]
+    weights_share: float
+    kept_float: tuple[KeptFloat, ...] = ()
+    layer_errors: tuple[LayerError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drop:
+    """How much worse than the Keras model an artifact is on held-out data: percentage points of its metric.
+
+    low, high: the 95 % confidence interval of the drop, from the same samples put to both.
+    """
+
+    points: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One way in which a version can be run.
 
-    format: "saved_model" or "onnx". files: by path inside the version's folder. load_seconds: from the file to a
+    format: "saved_model", "onnx" or "tflite". files: by path inside the version's folder. load_seconds: from the file to a
     model ready to run, in a fresh process, without imports. latency_ms: the median of one call, by batch size.
     opset: of ONNX artifacts. row_independent: whether a batch was proven to answer as its rows do one by one; only
-    then may a server put requests together.
+    then may a server put requests together. latency_ratio: of quantized artifacts, their latency over the float one's
+    of the same format, measured side by side, by batch size. coverage, drop: of quantized artifacts.
     """
 
     format: str
@@ -104,6 +156,9 @@ class Artifact:
     latency_ms: dict[str, float] = field(default_factory=dict)
     quality: Quality | None = None
     opset: int | None = None
+    latency_ratio: dict[str, float] = field(default_factory=dict)
+    coverage: Coverage | None = None
+    drop: Drop | None = None
 
     @property
     def bytes(self) -> int:
@@ -124,13 +179,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a version holds and what was proven of it. The model's name and version are those of its folders."""
+    """What a version holds and what was proven of it. The model's name and version are those of its folders.
+
+    scheme: how its weights and computations are quantized; empty for the float model.
+    """
 
     source: Source
     signatures: dict[str, Signature]
     artifacts: tuple[Artifact, ...]
     golden: FileEntry
     tools: dict[str, str]
+    scheme: str = ""
     format_version: int = FORMAT_VERSION
 
     def artifact(self, format_: str) -> Artifact | None:
@@ -178,7 +237,7 @@ def resolve(path: Path) -> Path:
 
     Raises BundleError where it is neither.
     """
-    if any((path / file).exists() for file in (MANIFEST, SAVED_MODEL, ONNX)):
+    if any((path / file).exists() for file in (MANIFEST, SAVED_MODEL, ONNX, TFLITE)):
         return path
     return latest(path)
 
