@@ -141,8 +141,8 @@ class Drop:
 class Artifact:
     """One way in which a version can be run.
 
-    format: "saved_model", "onnx" or "tflite". files: by path inside the version's folder. load_seconds: from the file to a
-    model ready to run, in a fresh process, without imports. latency_ms: the median of one call, by batch size.
+    format: "saved_model", "onnx" or "tflite". files: by path inside the version's folder. load_seconds: from the file
+    to a model ready to run, in a fresh process, without imports. latency_ms: the median of one call, by batch size.
     opset: of ONNX artifacts. row_independent: whether a batch was proven to answer as its rows do one by one; only
     then may a server put requests together. latency_ratio: of quantized artifacts, their latency over the float one's
     of the same format, measured side by side, by batch size. coverage, drop: of quantized artifacts.
@@ -266,12 +266,14 @@ def write_manifest(version_dir: Path, manifest: Manifest) -> None:
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema of manifest.json."""
+    """The JSON Schema of manifest.json, of lists and dicts as it reads in a file."""
     schema = msgspec.json.schema(Manifest)
     for definition in schema["$defs"].values():
         if "description" in definition:  # the class's docstring, which Python strips of its indentation since 3.13
             definition["description"] = inspect.cleandoc(definition["description"])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "keraship manifest", **schema}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "keraship manifest"}
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(head | schema))
+    return plain
 
 
 def read_golden(version_dir: Path) -> tuple[Arrays, Arrays]:
