@@ -6,6 +6,7 @@ outputs, and nodes and functions are numbered in that order.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,19 +20,38 @@ _TRACES |= {"_grappler_relu_before_maxpool", "_input_shapes", "forward_function_
 Rename = Callable[[str], str]
 
 
-def canonical(graph: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], extra: Sequence[str] = ()) -> Any:
-    """The part of `graph` that leads to the outputs, under canonical names.
+def named(graph: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], extra: Sequence[str] = ()) -> Any:
+    """The part of `graph` that leads to the outputs; its ends get new names, what lies between keeps its own.
 
     graph: a GraphDef without v1 loops. inputs: a placeholder's node -> its new name; kept even where nothing uses it.
     outputs: new name -> the tensor ("node:0") that an Identity of that name will hold. extra: more nodes to keep, by
     name; they are not renamed.
     """
+    return _rebuilt(graph, inputs=inputs, outputs=outputs, extra=extra, rename=_kept)
+
+
+def canonical(graph: Any, *, keep: Sequence[str]) -> Any:
+    """The part of `graph` that leads to the nodes `keep`, which keep their names and their order; others are numbered.
+
+    graph: a GraphDef without v1 loops.
+    """
+    return _rebuilt(graph, inputs={}, outputs={}, extra=keep, rename=_numbered)
+
+
+def _rebuilt(
+    graph: Any,
+    *,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    extra: Sequence[str],
+    rename: Callable[..., dict[str, str]],
+) -> Any:
     nodes = {node.name: node for node in graph.node}
     functions = _Functions(graph.library)
     roots = [*inputs, *(_node_of(tensor) for tensor in outputs.values()), *extra]
     order = _from_roots(roots, nodes)
     fixed = dict(inputs) | {name: name for name in extra}
-    renamed = _numbered([nodes[name] for name in order], fixed, taken={*outputs}, functions=functions)
+    renamed = rename([nodes[name] for name in order], fixed, taken={*outputs}, functions=functions)
 
     result = graph_pb2.GraphDef(versions=graph.versions)
     result.node.extend(_rewritten(nodes[name], lambda ref: _renamed_ref(ref, renamed), functions) for name in order)
@@ -60,6 +80,23 @@ def _from_roots(roots: Iterable[str], nodes: Mapping[str, Any]) -> list[str]:
             stack.append((name, True))
             stack += [(_node_of(ref), False) for ref in reversed(nodes[name].input)]
     return list(order)
+
+
+def _kept(
+    nodes: Sequence[Any], fixed: Mapping[str, str], *, functions: _Functions, taken: Iterable[str]
+) -> dict[str, str]:
+    """Old name -> new name: `fixed`, or the node's own; with a number behind it where that is taken."""
+    for node in nodes:  # so that functions are numbered in the order of the walk
+        functions.name(node.op)
+    used = {*taken, *fixed.values()}
+    renamed = dict(fixed)
+    counts: Counter[str] = Counter()
+    for node in nodes:
+        if node.name not in fixed:
+            free = (name for name in itertools.chain([node.name], _numbers(node.name, counts)) if name not in used)
+            renamed[node.name] = next(free)
+            used.add(renamed[node.name])
+    return renamed
 
 
 def _numbered(

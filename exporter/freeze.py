@@ -11,7 +11,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keraship import dtypes
 from keraship.errors import ExportError
-from keraship.exporter.canonical import canonical
+from keraship.exporter.canonical import canonical, named
 from keraship.exporter.trace import Traced
 from keraship.signature import Signature, TensorSpec
 
@@ -23,7 +23,8 @@ LIMIT = 2**31 - 1
 class Frozen:
     """A graph that computes the signature.
 
-    graph: a GraphDef with canonical names. signature: each spec with its tensor in the graph, "images:0".
+    graph: a GraphDef; its placeholders and outputs are called as in the signature, other nodes as they were traced,
+    below the names of their layers. signature: each spec with its tensor in the graph, "images:0".
     init: the node that fills lookup tables, to be run once after loading; empty where there are none.
     """
 
@@ -37,6 +38,12 @@ class Frozen:
         numbers = {node.attr[key].type for node in _all_nodes(self.graph) for key in ("T", "dtype") if key in node.attr}
         names = {dtypes.BY_NUMBER[number].name for number in numbers if number in dtypes.BY_NUMBER}
         return names & {"float16", "bfloat16", "float32", "float64"}
+
+    def canonical(self) -> Frozen:
+        """The same under names that follow from what the graph computes, whatever else the process did before."""
+        specs = (*self.signature.inputs, *self.signature.outputs)
+        keep = [*(spec.name for spec in specs), *([self.init] if self.init else [])]
+        return replace(self, graph=canonical(self.graph, keep=keep))
 
 
 def freeze(traced: Traced) -> Frozen:
@@ -52,7 +59,7 @@ def freeze(traced: Traced) -> Frozen:
     init = _embed_tables(graph, captures)
     signature = traced.signature
     placeholders = [name for name in kept if name not in captures]
-    result = canonical(
+    result = named(
         graph,
         inputs={node: spec.name for node, spec in zip(placeholders, signature.inputs, strict=True)},
         outputs={spec.name: tensor.name for tensor, spec in zip(frozen.outputs, signature.outputs, strict=True)},

@@ -27,7 +27,7 @@ def write_saved_model(frozen: Frozen, folder: Path) -> None:
     graph = message.meta_graphs.add()
     graph.meta_info_def.tags.append("serve")
     graph.meta_info_def.tensorflow_version = tf.__version__
-    graph.graph_def.CopyFrom(frozen.graph)
+    graph.graph_def.CopyFrom(frozen.canonical().graph)
     for name in SIGNATURES:
         graph.signature_def[name].CopyFrom(_signature_def(frozen.signature))
     if frozen.init:
