@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from keraship.errors import Internal, InvalidArgument, InvalidInput
 from keraship.signature import Signature, TensorSpec
-from keraship.wire import to_array, to_tensor
+from keraship.wire import to_array
 from keraship.wire.messages import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, SignatureDefMap
+from keraship.wire.messages import ModelSpec as ModelSpecMessage
+from keraship.wire.read import read_predict_response
 from keraship.wire.signatures import to_signature
+from keraship.wire.tensor import as_elements
+from keraship.wire.write import join_predict_request, predict_head
 
 Array = np.ndarray[Any, Any]
 
@@ -147,15 +152,17 @@ def predict_request(
     """
     if isinstance(output_filter, str):
         raise ValueError(f"expected output_filter to be a list of names; got the text {output_filter!r}")
-    request = METHODS[PREDICT][0](output_filter=output_filter)
-    _write_spec(request.model_spec, target, signature_name)
     declared = {spec.name: spec.dtype for spec in specs}
+    tensors = []
     for name, value in inputs.items():
         try:
-            to_tensor(value, dtype=declared.get(name), into=request.inputs[name])
+            tensors.append((name, *as_elements(value, declared.get(name))))
         except (InvalidArgument, ValueError, TypeError) as error:
             raise InvalidInput(f"'{name}' is no tensor: {error}") from error
-    return _serialize(request)
+    try:
+        return join_predict_request(_predict_head(target, signature_name, tuple(output_filter)), tensors)
+    except (InvalidArgument, UnicodeEncodeError) as error:
+        raise InvalidInput(str(error)) from error
 
 
 def metadata_request(target: Target) -> bytes:
@@ -174,15 +181,18 @@ def status_request(target: Target) -> bytes:
 
 def read_prediction(data: bytes, *, copy: bool = False) -> Prediction:
     """The Prediction that a PredictResponse's bytes hold; raises Internal where they hold none."""
+    read = read_predict_response(data)
+    if read is not None:
+        outputs, spec = read
+        if copy:
+            outputs = {name: array.copy() for name, array in outputs.items()}
+        return Prediction(_sealed(outputs, copy), _parsed_spec(spec))
     response = _parse(PREDICT, data)
     try:
         outputs = {name: to_array(tensor, copy=copy) for name, tensor in sorted(response.outputs.items())}
     except InvalidArgument as error:
         raise Internal(f"expected tensors in the server's answer; it cannot be read: {error}", attempts=1) from error
-    if not copy:
-        for array in outputs.values():
-            array.flags.writeable = False  # always, not only where the server's encoding happens to share memory
-    return Prediction(outputs, _read_spec(response.model_spec))
+    return Prediction(_sealed(outputs, copy), _read_spec(response.model_spec))
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -211,6 +221,30 @@ def read_status(data: bytes) -> tuple[VersionStatus, ...]:
         )
         for item in _parse(STATUS, data).model_version_status
     )
+
+
+def _sealed(outputs: dict[str, Array], copy: bool) -> dict[str, Array]:
+    """In alphabetical order; read-only unless copied, not only where the server's encoding happens to share memory."""
+    if not copy:
+        for array in outputs.values():
+            array.flags.writeable = False
+    return dict(sorted(outputs.items())) if len(outputs) > 1 else outputs
+
+
+@lru_cache(maxsize=256)
+def _predict_head(target: Target, signature_name: str, output_filter: tuple[str, ...]) -> bytes:
+    spec = ModelSpecMessage()
+    _write_spec(spec, target, signature_name)
+    return predict_head(spec.SerializeToString(), output_filter)
+
+
+@lru_cache(maxsize=256)
+def _parsed_spec(data: bytes) -> ModelSpec:
+    """The same bytes come with every answer."""
+    try:
+        return _read_spec(ModelSpecMessage.FromString(data))
+    except DecodeError as error:
+        raise Internal(f"expected a ModelSpec in the server's answer; got other bytes: {error}", attempts=1) from error
 
 
 def _write_spec(spec: Any, target: Target, signature_name: str = "") -> None:

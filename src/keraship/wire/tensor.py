@@ -36,22 +36,31 @@ def to_tensor(array: Any, *, dtype: str | None = None, encoding: Encoding = "ten
     into: the message to fill, for instance `request.inputs["images"]`; a new one without it.
     Raises InvalidArgument for arrays that no tensor can hold.
     """
-    array = _as_array(array)
-    kind = dtypes.of_array(array) if dtype is None else dtypes.by_name(dtype)
+    kind, array = as_elements(array, dtype)
     tensor = TensorProto() if into is None else into
     tensor.dtype = kind.number
     tensor.tensor_shape.SetInParent()  # a scalar's shape is present and empty
     for size in array.shape:
         tensor.tensor_shape.dim.add().size = size
     if kind is STRING:
-        tensor.string_val.extend(_compact(_bytes_of(array), encoding))
+        tensor.string_val.extend(_compact(array.reshape(-1), encoding))
         return tensor
-    plain = np.ascontiguousarray(_cast(array, kind)).reshape(-1)
+    plain = np.ascontiguousarray(array).reshape(-1)
     if encoding == "tensor_content":
         tensor.tensor_content = _swap_on_big_endian(plain).tobytes()
     else:
         _write_values(tensor, kind, _compact(plain, encoding))
     return tensor
+
+
+def as_elements(value: Any, dtype: str | None = None) -> tuple[DType, Array]:
+    """The type that `value` goes over the wire as, and its elements in that type's numpy dtype; strings as bytes.
+
+    dtype: as for to_tensor. Raises InvalidArgument for what no tensor can hold.
+    """
+    array = _as_array(value)
+    kind = dtypes.of_array(array) if dtype is None else dtypes.by_name(dtype)
+    return kind, _bytes_of(array) if kind is STRING else _cast(array, kind)
 
 
 def to_array(tensor: Any, *, copy: bool = False) -> Array:
@@ -189,7 +198,7 @@ def _cast(array: Array, kind: DType) -> Array:
 def _bytes_of(array: Array) -> Array:
     flat = np.empty(array.size, object)
     flat[:] = [_as_bytes(item) for item in array.flat]
-    return flat
+    return flat.reshape(array.shape)
 
 
 def _as_bytes(item: Any) -> bytes:
