@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keraship import dtypes
-from keraship.errors import DataError
+from keraship.errors import DataError, InvalidArgument
 from keraship.models import labels, task, text
 from keraship.models.rows import Array, ArrayRows, Fault, Found
 from keraship.models.tables import column_specs
@@ -24,14 +25,20 @@ def read(path: Path) -> Found:
     Raises DataError for a file of anything else.
     """
     samples = read_samples(path)
-    if samples.labels is None:
+    targets = samples.labels
+    if targets is None:
         raise DataError(f"expected an array called labels in {path}; got {', '.join(samples.inputs)}")
-    found = _read(samples, samples.labels, path)
-    good = np.flatnonzero(~_bad_rows(found))
-    rows = found.parts["train"]
-    bad = np.setdiff1d(np.arange(len(rows)), good)
-    faults = tuple(Fault(f"{path}, row {row}", "holds NaN or infinity") for row in bad)
-    return Found(found.task, {"train": rows.take(good)}, found.faults + faults) if len(bad) else found
+    _check_arrays({**samples.inputs, "labels": targets}, path)
+    bad = _bad_rows(samples.inputs.values())
+    unlabelled = _bad_rows([targets])
+    good = np.flatnonzero(~(bad | unlabelled))
+    if not len(good):
+        raise DataError(f"expected numbers in {path}; each of its {len(targets)} rows holds NaN or infinity")
+    inputs = {name: array[good] for name, array in samples.inputs.items()}
+    found = _read(Samples(inputs), targets[good], path)
+    faults = [Fault(f"{path}, row {row}", "has no label") for row in np.flatnonzero(unlabelled)]
+    faults += [Fault(f"{path}, row {row}", "holds NaN or infinity") for row in np.flatnonzero(bad & ~unlabelled)]
+    return Found(found.task, found.parts, found.faults + tuple(faults))
 
 
 def _read(samples: Samples, targets: Array, path: Path) -> Found:
@@ -100,12 +107,24 @@ def _strings(array: Array) -> list[str]:
     return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in array.tolist()]
 
 
-def _bad_rows(found: Found) -> Array:
-    """Which rows hold a number that is none, bool [n]."""
-    rows = found.parts["train"]
-    bad = np.zeros(len(rows), bool)
-    inputs, _ = rows.fetch(np.arange(len(rows)))
-    for array in inputs.values():
+def _check_arrays(arrays: Mapping[str, Array], path: Path) -> None:
+    """Raises DataError for arrays that hold nothing, and for what no tensor can hold, such as dates."""
+    for name, array in arrays.items():
+        if not array.size:
+            raise DataError(f"expected arrays that hold something in {path}; got {name} {list(array.shape)}")
+        try:
+            dtypes.of_array(array)
+        except InvalidArgument as error:
+            raise DataError(f"{error}: {name} in {path}") from error
+
+
+def _bad_rows(arrays: Iterable[Array]) -> Array:
+    """Which rows hold a number that is none, or more than float32 can hold, bool [n]."""
+    bad: Array = np.array(False)
+    for array in arrays:
         if array.dtype.kind == "f":
-            bad |= ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            with np.errstate(over="ignore"):
+                bad = bad | ~np.isfinite(array.astype(np.float32)).reshape(len(array), -1).all(axis=1)
+        else:
+            bad = bad | np.zeros(len(array), bool)
     return bad

@@ -16,8 +16,8 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
 
     kind: what the table holds, with its article, such as "a network".
     """
-    if name in table:
+    if isinstance(name, str) and name in table:  # a file of options may hold anything
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
+    near = difflib.get_close_matches(str(name), table, n=1)
     meant = f", did you mean {near[0]!r}?" if near else ""
     raise TrainingError(f"expected {kind} out of {', '.join(table)}; got {name!r}{meant}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keraship.bundle import is_model_name
 from keraship.errors import TrainingError
 from keraship.models.choice import choose
 from keraship.models.data import ON_BAD, exists, unknown_data
@@ -22,7 +23,6 @@ LOSSES = ("cross_entropy", "dice", "iou", "dice_and_cross_entropy")
 PRECISIONS = ("float16", "bfloat16")
 PIPELINES = ("tf.data", "PyDataset")
 STRATEGIES = ("none", "mirrored", "multi_worker")
-MINING = ("alpha", "uniform", "every")
 
 _Rule = tuple[str, Callable[[Any], bool]]
 
@@ -57,7 +57,13 @@ _SIZE: _Rule = (
     "a height and a width in pixels",
     lambda value: isinstance(value, tuple) and len(value) == 2 and all(_is_whole(side) and side > 0 for side in value),
 )
+_WITHIN_1: _Rule = ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= float(value) <= 1)
+_FROM_0: _Rule = ("a number from 0 on", lambda value: _is_number(value) and 0 <= float(value) < math.inf)
 _SEED_MAX = 2**32 - 1  # what numpy's and scikit-learn's generators take
+
+
+MINING: dict[str, _Rule] = {"alpha": _FROM_0, "uniform": _WITHIN_1, "every": _whole(1)}
+"""The options of hard mining, as HardMining describes them, and what each may be."""
 
 
 def _option(default: Any, rule: _Rule, about: str) -> Any:
@@ -240,8 +246,12 @@ def _check_names(config: TrainConfig) -> None:
         if not known:
             raise TrainingError(f"expected no network_options, for {config.network} has none; got {name!r}")
         choose(f"an option of {config.network}", name, known)
-    for name in config.hard_mining_options:
-        choose("an option of hard mining", name, dict.fromkeys(MINING))
+    for name, value in config.hard_mining_options.items():
+        expected, holds = choose("an option of hard mining", name, MINING)
+        if not holds(value):
+            raise TrainingError(f"expected {name} of hard mining to be {expected}, got {value!r}")
+    if config.export_name is not None and not is_model_name(config.export_name):
+        raise TrainingError(f"expected export_name of letters, digits, '_', '.' and '-'; got {config.export_name!r}")
 
 
 def _as_model_name(data: str) -> str:
@@ -276,6 +286,10 @@ _TOGETHER: tuple[tuple[Callable[[TrainConfig], bool], str], ...] = (
     (
         lambda c: not (c.overwrite and c.distribute == "multi_worker"),
         "another folder rather than overwrite with multi_worker: its workers read there while the first would clear it",
+    ),
+    (
+        lambda c: (c.head_epochs is None and c.unfreeze_layers is None) or bool(c.network_options.get("weights")),
+        "network_options to have weights with head_epochs or unfreeze_layers: without weights nothing is frozen",
     ),
     (
         lambda c: c.export_name is None or c.export is not None,

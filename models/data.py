@@ -180,7 +180,10 @@ def _draw(rows: StoredRows, share: float, seed: int, task: Task) -> tuple[Stored
     try:
         left, drawn = train_test_split(np.arange(len(rows)), test_size=share, stratify=rows.labels, random_state=seed)
     except ValueError as error:
-        raise DataError(f"expected enough rows of every class to split them in three; {_counts(rows, task)}") from error
+        raise DataError(
+            f"expected enough rows of every class to split them in three; {_counts(rows, task)}: "
+            "add more, leave the class out, or split them yourself into train, validation and test folders"
+        ) from error
     return rows.take(left), rows.take(drawn)
 
 

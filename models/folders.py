@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import statistics
 import sys
@@ -103,7 +104,9 @@ def _files(folder: Path) -> list[Path]:
         raise error
 
     found = []
-    for path, folders, names in os.walk(folder, onerror=refuse):
+    for path, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if Path(path).resolve() in (above.resolve() for above in Path(path).parents):  # a link to where it is in
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(path, name) for name in names if not name.startswith(".") and name not in _IGNORED]
     return sorted(found)
@@ -149,7 +152,13 @@ def _add_class(found: _Labelled, folder: Path, suffixes: tuple[str, ...]) -> Non
 
 
 def _class_folders(folder: Path) -> list[str]:
-    return [path.name for path in visible(folder) if path.is_dir()]
+    names = [path.name for path in visible(folder) if path.is_dir()]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"expected class folders whose names are UTF-8 in {folder}; got {name!r}") from None
+    return names
 
 
 def _read_images(parts: dict[str, Path], image_size: tuple[int, int] | None) -> Found:
@@ -327,11 +336,18 @@ def _class_names(parts: Mapping[str, Path]) -> tuple[str, ...]:
     for folder in (parts["train"], parts["train"].parent):
         path = folder / _NAMES_FILE
         if path.is_file() and (folder == parts["train"] or len(parts) > 1):
-            names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+            names = tuple(filter(None, map(str.strip, _read_text(path).splitlines())))
             if len(set(names)) < len(names):
                 raise DataError(f"expected each class once in {path}; got {', '.join(names)}")
             return names
     return ()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"expected a text in UTF-8 in {path}; got {error.reason} at byte {error.start}") from error
 
 
 def _contiguous(ids: Mapping[Path, Array]) -> int:

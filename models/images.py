@@ -137,9 +137,9 @@ def _opened(path: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     expected = FORMATS[path.suffix.lower()]
-    if not path.stat().st_size:
-        raise BadImageError("is empty")
     try:
+        if not path.stat().st_size:
+            raise BadImageError("is empty")
         with Image.open(path) as image:
             found = _SAME_FORMAT.get(image.format or "", image.format)
             if found == PNG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,7 +111,7 @@ def _calling(rows: Rows) -> Any:
 
 def _decoding(rows: ImageRows) -> Any:
     """One image file and its target, by its number."""
-    paths, is_jpeg = tf.constant(rows.images), tf.constant(_is_jpeg(rows.images))
+    paths, is_jpeg = tf.constant(list(map(os.fsencode, rows.images))), tf.constant(_is_jpeg(rows.images))
     targets = None if rows.has_masks else tf.constant(rows.targets)
 
     def target(number: Any) -> Any:

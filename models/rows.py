@@ -67,6 +67,10 @@ class Fault:
     path: str
     what: str
 
+    def __post_init__(self) -> None:
+        # What a file system takes for a name need not be UTF-8; what is printed and written as JSON does.
+        object.__setattr__(self, "path", self.path.encode("utf-8", "backslashreplace").decode())
+
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
 

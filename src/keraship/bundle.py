@@ -388,8 +388,13 @@ def stage(repository: Path, name: str, version: int | None = None) -> Iterator[S
         raise BundleError(f"cannot write a version into {model_dir}: {error.strerror or error}") from error
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a model in a repository may have this name."""
+    return _MODEL_NAME.fullmatch(name) is not None
+
+
 def _check_target(repository: Path, name: str, version: int | None) -> None:
-    if not _MODEL_NAME.fullmatch(name):
+    if not is_model_name(name):
         raise BundleError(f"expected a model name of letters, digits, '_', '.' and '-'; got {name!r}")
     if version is not None and not 0 <= version <= _INT64_MAX:
         raise BundleError(f"expected a version from 0 to {_INT64_MAX}; got {version}")

@@ -73,7 +73,7 @@ def test_too_few_images() -> None:
     """A class with a single image cannot be in three splits, and that is said, with the class."""
     labels = np.array([0] * 50 + [1])
     source = ArrayRows({"images": np.zeros((51, 8, 8, 1), np.float32)}, labels)
-    with pytest.raises(DataError, match=r"every class.*'b' 1, 'a' 50 of 51"):
+    with pytest.raises(DataError, match=r"every class.*'b' 1, 'a' 50 of 51 .*: add more, leave the class out"):
         split(source, task=task.of_images((8, 8, 1), ("a", "b"), maximum=1.0), seed=0)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 from keraship.errors import DataError
 from keraship.models.data import Rows, fetch_all, load
+from keraship.models.pipeline import batches
 from keraship.models.rows import Array
 
 RNG = np.random.default_rng(0)
@@ -150,6 +153,33 @@ def test_bad_files_are_skipped(photos: Path) -> None:
     assert len(data.train) + len(data.validation) + len(data.test) == 14
 
 
+def test_names_that_are_no_utf8(photos: Path) -> None:
+    """A file system takes any bytes for a name: such an image is used like others, such a class is refused."""
+    odd = os.fsdecode(b"\xff\xfe \xc3\xbc.png")
+    (photos / "cats" / "1.png").rename(photos / "cats" / odd)
+    data = load(str(photos), seed=0)
+    images, _ = fetch_all(data.train)
+    read = np.concatenate([np.asarray(batch) for batch, _ in batches(data.train, batch_size=5)])
+    np.testing.assert_array_equal(read, images["images"])
+    (photos / "cats" / odd).write_bytes(b"")
+    assert "\\udcff\\udcfe \u00fc.png: is empty" in refused(photos)
+    (photos / "cats").rename(photos / odd)
+    assert "expected class folders whose names are UTF-8" in refused(photos)
+
+
+def test_links(photos: Path) -> None:
+    """Links to files and folders are followed; one to nowhere is a fault, and one to where it is in is refused."""
+    shutil.move(photos / "cats", photos.parent / "elsewhere")
+    (photos / "cats").mkdir()
+    (photos / "cats" / "more").symlink_to(photos.parent / "elsewhere")
+    data = load(str(photos), seed=0)
+    assert len(data.train) + len(data.validation) + len(data.test) == 20
+    (photos / "cats" / "nowhere.png").symlink_to(photos / "nothing.png")
+    assert f"{photos / 'cats' / 'nowhere.png'}: cannot be read" in refused(photos)
+    (photos / "cats" / "round").symlink_to(photos)
+    assert "cats/round: Too many levels of symbolic links" in refused(photos)
+
+
 def test_a_broken_checksum(photos: Path) -> None:
     """A PNG with a flipped bit is found, though its pixels can still be unpacked."""
     path = photos / "cats" / "1.png"
@@ -255,6 +285,12 @@ def test_named_classes(scenes: Path) -> None:
     assert load(str(scenes), seed=0).task.classes == ("sky", "sea", "land", "ship")
     (scenes / "classes.txt").write_text("sky\nsea\n")
     assert "has the class id 2; classes.txt names 2" in refused(scenes)
+
+
+def test_names_of_classes_that_cannot_be_read(scenes: Path) -> None:
+    """classes.txt is a text."""
+    (scenes / "classes.txt").write_bytes(b"\xff\xfesky")
+    assert "expected a text in UTF-8 in" in refused(scenes)
 
 
 def test_images_without_masks(tmp_path: Path) -> None:

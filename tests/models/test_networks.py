@@ -225,6 +225,7 @@ def test_another_task(name: str, task: Task, message: str) -> None:
             "of finetune out of body, weights, image_size; got 'bodi', did you mean 'body'",
         ),
         ("finetune", {"body": "MobileNetV9"}, "a body out of .*got 'MobileNetV9', did you mean 'MobileNetV2'"),
+        ("finetune", {"body": ["VGG16"]}, "a body out of "),
         ("finetune", {"image_size": 31}, "image_size to be a whole number from 32 on; got 31"),
         ("finetune", {"weights": "missing.h5"}, "got missing.h5, there is no such file"),
         ("text", {"encoder": "lstm"}, "an encoder out of gru, attention; got 'lstm'"),

@@ -210,3 +210,10 @@ def test_arrays_that_cannot_be(tmp_path: Path) -> None:
     assert len(load(str(path), seed=0, on_bad="skip").faults) == 1
     path.write_bytes(path.read_bytes()[:100])
     assert "expected plain arrays" in refused(path)
+    path = npz(tmp_path / "u.npz", x=np.zeros((30, 2, 2)), y=np.where(np.arange(30) == 7, np.nan, IDS))
+    assert f"{path}, row 7: has no label" in refused(path)
+    data = load(str(path), seed=0, on_bad="skip")
+    assert (len(data.faults), data.task.classes) == (1, ("0", "1", "2"))
+    assert "each of its 30 rows holds NaN" in refused(npz(tmp_path / "v.npz", x=np.full(30, np.inf), y=IDS))
+    assert "hold something in" in refused(npz(tmp_path / "w.npz", x=np.zeros((30, 0, 2)), y=IDS))
+    assert f"x in {tmp_path}" in refused(npz(tmp_path / "x.npz", x=np.zeros(30, "datetime64[s]"), y=IDS))
