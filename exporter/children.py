@@ -1,7 +1,7 @@
 """Fresh processes, one for each artifact, that load it where Keras and the model's own code can't be imported.
 
 They start early and import their runtimes side by side, while the exporter has work of its own; then they are asked
-one after the other, so that what one measures is not disturbed by another.
+one after the other, so that what one measures is not disturbed by another. One that dies takes no other with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO
 
 from keraship.errors import VerificationError
 from keraship.exporter import findings
-from keraship.exporter.findings import Findings, Request
+from keraship.exporter.findings import DONE, READY, Findings, Request
 
 PROGRAM = "keraship.exporter.runtime_check"
 TIMEOUT = 900.0
@@ -30,6 +30,7 @@ class Child:
     def __init__(self, format_: str, blocked: Sequence[str], said: IO[bytes]) -> None:
         self._format = format_
         self._said = said
+        self._ready = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM, format_, ",".join(blocked)],
             stdin=subprocess.PIPE,
@@ -40,19 +41,23 @@ class Child:
 
     def wait_ready(self) -> None:
         """Wait until the runtime is imported; raises VerificationError."""
-        with self._limited():
-            for line in self._process.stdout or ():
-                if line.strip() == "ready":
-                    return
-        raise self._failure()
+        if not self._ready:
+            self._wait_for(READY)
+            self._ready = True
 
     def ask(self, request: Request) -> Findings:
         """What the runtime found; raises VerificationError for one that crashed, was killed, or hung."""
-        with self._limited():
-            self._process.communicate(findings.encode(request) + "\n")
-        if self._process.returncode != 0:
-            raise self._failure()
+        with contextlib.suppress(BrokenPipeError):  # it died before it could be asked; its exit status says how
+            print(findings.encode(request), file=self._process.stdin, flush=True)
+        self._wait_for(DONE)
         return findings.read_findings(Path(request.answer))
+
+    def _wait_for(self, word: str) -> None:
+        with self._limited():
+            for line in self._process.stdout or ():
+                if line.strip() == word:
+                    return
+        raise self._failure()
 
     def close(self) -> None:
         """End the process if it is still there."""
@@ -71,8 +76,6 @@ class Child:
         timer.start()
         try:
             yield
-        except BrokenPipeError:
-            pass  # it died before it could be asked; its exit status says how
         finally:
             timer.cancel()
 
@@ -86,16 +89,35 @@ class Child:
         )
 
 
-@contextlib.contextmanager
-def started(formats: Sequence[str], blocked: Sequence[str]) -> Iterator[dict[str, Child]]:
-    """A child for each format; those still running at the end are killed.
+class Children:
+    """A child for each format, each started anew after it died; a `with` block ends them.
 
     blocked: modules that must not be importable there.
     """
-    with contextlib.ExitStack() as stack:
-        children = {}
-        for format_ in formats:
-            child = Child(format_, blocked, tempfile.TemporaryFile())  # noqa: SIM115  # closed with the child
-            stack.callback(child.close)
-            children[format_] = child
-        yield children
+
+    def __init__(self, formats: Sequence[str], blocked: Sequence[str]) -> None:
+        self._blocked = blocked
+        self._children: dict[str, Child | None] = {format_: self._start(format_) for format_ in formats}
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for child in self._children.values():
+            if child is not None:
+                child.close()
+
+    def ask(self, format_: str, request: Request) -> Findings:
+        """What the format's runtime found; raises VerificationError, after which the format gets a new child."""
+        child = self._children[format_] or self._start(format_)
+        self._children[format_] = child
+        try:
+            child.wait_ready()
+            return child.ask(request)
+        except VerificationError:
+            child.close()
+            self._children[format_] = None
+            raise
+
+    def _start(self, format_: str) -> Child:
+        return Child(format_, self._blocked, tempfile.TemporaryFile())  # closed with the child

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import msgspec
 
 from keraship import cli
 from keraship.bundle import Artifact, Manifest, Quality
-from keraship.exporter import inspection
-from keraship.exporter.export import FORMATS
+from keraship.exporter import gate, inspection
 from keraship.exporter.export import export as export_model
+from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, SCHEMES
+from keraship.exporter.verify import TIMED
 from keraship.exporter.verify import verify as verify_version
 
 
@@ -32,17 +33,35 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in click's l
         return names
 
 
-class _Formats(_Names):
-    """Names of formats, each one known."""
+class _Known(_Names):
+    """Names out of a table."""
 
-    name = "formats"
+    def __init__(self, what: str, known: Collection[str]) -> None:
+        self.name = what
+        self._known = known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        formats = super().convert(value, param, ctx)
-        unknown = [format_ for format_ in formats if format_ not in FORMATS]
+        names = super().convert(value, param, ctx)
+        unknown = [name for name in names if name not in self._known]
         if unknown:
-            self.fail(f"expected formats out of {', '.join(FORMATS)}; got {unknown[0]!r}", param, ctx)
-        return formats
+            self.fail(f"expected {self.name} out of {', '.join(self._known)}; got {unknown[0]!r}", param, ctx)
+        return names
+
+
+class _Counts(click.ParamType):  # type: ignore[type-arg]  # generic in click's later stubs only
+    """Whole numbers from 1 on, with commas between them."""
+
+    name = "counts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(
+                f"expected whole numbers from 1 on with commas between them, such as 1,32; got {value!r}", param, ctx
+            )
+        return tuple(int(part) for part in parts)
 
 
 @click.command()
@@ -50,10 +69,32 @@ class _Formats(_Names):
 @click.option("--to", "repository", required=True, type=click.Path(path_type=Path), help="The model repository.")
 @click.option("--name", help="The model's name there.  [default: the file's]")
 @click.option("--version", type=click.IntRange(min=0), help="The version's number.  [default: the next]")
-@click.option("--formats", type=_Formats(), default=tuple(FORMATS), help=f"Out of {','.join(FORMATS)}.  [default: all]")
+@click.option(
+    "--formats",
+    type=_Known("formats", FORMATS),
+    default=DEFAULT_FORMATS,
+    help=f"Out of {','.join(FORMATS)}.  [default: {','.join(DEFAULT_FORMATS)}]",
+)
+@click.option("--quantize", type=_Known("schemes", SCHEMES), default=(), help=f"Out of {','.join(SCHEMES)}.")
+@click.option("--calibrate", type=click.Path(path_type=Path), help="Data like that which the model will be asked.")
 @click.option("--inputs", type=_Names(), help="Names for the inputs, in the model's order: a,b.")
 @click.option("--outputs", type=_Names(), help="Names for the outputs, in the model's order.")
 @click.option("--evaluate", type=click.Path(path_type=Path), help="An .npz file with inputs and labels to judge by.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=gate.MAX_DROP,
+    show_default=True,
+    help="Percentage points of accuracy that a quantized artifact may lose.",
+)
+@click.option("--tune", is_flag=True, help="Try every scheme; publish the float model and the fastest that passes.")
+@click.option("--keep-passing", is_flag=True, help="Publish what passes where a quantized artifact is refused.")
+@click.option(
+    "--timed",
+    type=_Counts(),
+    default=TIMED,
+    help=f"Rows at which nothing may get slower.  [default: {','.join(map(str, TIMED))}]",
+)
 @click.option(
     "--import", "imports", multiple=True, metavar="MODULE", help="A module that registers the model's classes."
 )
@@ -64,6 +105,12 @@ def export(
     name: str | None,
     version: int | None,
     formats: tuple[str, ...],
+    quantize: tuple[str, ...],
+    calibrate: Path | None,
+    max_drop: float,
+    tune: bool,
+    keep_passing: bool,
+    timed: tuple[int, ...],
     inputs: tuple[str, ...] | None,
     outputs: tuple[str, ...] | None,
     evaluate: Path | None,
@@ -88,6 +135,12 @@ def export(
             name=name,
             version=version,
             formats=formats,
+            quantize=quantize,
+            calibrate=calibrate,
+            max_drop=max_drop,
+            tune=tune,
+            keep_passing=keep_passing,
+            timed=timed,
             inputs=inputs,
             outputs=outputs,
             evaluate=evaluate,

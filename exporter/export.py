@@ -1,26 +1,29 @@
-"""The export of a Keras model, read top-down: load, trace, sample, freeze, write, verify, publish."""
+"""The export of a Keras model, read top-down: STEPS is the pipeline, each step a function below it."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keraship import bundle
-from keraship.bundle import Artifact, Manifest, Quality
-from keraship.errors import ExportError
-from keraship.exporter import golden, quality
+from keraship.bundle import Artifact, Manifest
+from keraship.errors import ExportError, KerashipError, VerificationError
+from keraship.exporter import fidelity, gate, golden, quality
+from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
+from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, SCHEMES, Material, model_name
 from keraship.exporter.names import SIGNATURES
 from keraship.exporter.verify import (
+    TIMED,
     TOLERANCES,
     Cases,
     Checks,
+    Questions,
+    asking,
     is_row_independent,
     judge,
     parity,
@@ -40,11 +43,28 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Row:
+    """What became of one artifact: its verdict, BEST, OK or REFUSED, and the reason where it was refused."""
+
+    model_name: str
+    scheme: str
+    format: str
+    artifact: Artifact | None
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Exported:
-    """A version that was published: its folder, and what its manifest says."""
+    """A version that was published: its folder, and what its manifest says.
+
+    variants: the quantized models published with it, by scheme. rows: every artifact that was made, with its verdict.
+    """
 
     folder: Path
     manifest: Manifest
+    variants: dict[str, Exported] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
 
 
 def export(
@@ -53,142 +73,297 @@ def export(
     *,
     name: str | None = None,
     version: int | None = None,
-    formats: Sequence[str] = ("saved_model", "onnx"),
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    quantize: Sequence[str] = (),
+    calibrate: Path | str | Samples | None = None,
+    evaluate: Path | str | Samples | None = None,
+    max_drop: float = gate.MAX_DROP,
+    tune: bool = False,
+    keep_passing: bool = False,
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
-    evaluate: Path | str | Samples | None = None,
+    timed: Sequence[int] = TIMED,
     imports: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Exported:
-    """Export a Keras model into the model repository `to`; published only once every artifact was proven equal to it.
+    """Export a Keras model into the model repository `to`; published only once every artifact was proven.
 
     model: the path of a .keras file, or a keras.Model. name: the file's or the model's where left out. version: the
-    next one where left out. formats: out of FORMATS. inputs, outputs: names in the model's order, in place of the
-    layers'. evaluate: data whose first rows become the golden samples, and on whose labels accuracy is measured.
-    imports: modules that register the model's own classes. progress: called with the name of each stage.
+    next one where left out. formats: out of FORMATS. quantize: schemes out of SCHEMES; each becomes a model of its own,
+    `name-scheme`, published together with `name`; int8 where only `calibrate` is given. calibrate: data like that which
+    the model will be asked, at least 100 rows. evaluate: data whose first rows become the golden samples, and on whose
+    labels accuracy is measured; the calibration data where left out. max_drop: the percentage points of accuracy that
+    a quantized artifact may lose. tune: try every scheme, publish the float model and the fastest that passes.
+    keep_passing: publish what passes where a quantized artifact is refused, instead of nothing. inputs, outputs: names
+    in the model's order, in place of the layers'. timed: the numbers of rows at which no quantized artifact may be
+    slower than the float one. imports: modules that register the model's own classes. progress: called with the name
+    of each stage.
     Raises VersionExists and BundleError for the target, DataError for the data, ModelError for the file, ExportError
-    for a model that cannot be exported, VerificationError for an artifact that does not answer as the model does.
+    for a model that cannot be exported, VerificationError for an artifact that does not answer as the model does, or
+    is worse or slower than is allowed.
 
         export("run/best.keras", "repo", name="digits", evaluate="run/test.npz")   # repo/digits/1
+        export("run/best.keras", "repo", calibrate="run/train.npz", evaluate="run/test.npz", quantize=["int8"])
     """
-    chosen = _chosen(formats)
     path = Path(model) if isinstance(model, str | Path) else None
-    name = name or (path.stem if path else str(getattr(model, "name", "model")))
-    require("export", *sorted({package for format_ in chosen for package in FORMATS[format_].packages}))
+    job = _Job(
+        model=path or model,
+        name=name or (path.stem if path else str(getattr(model, "name", "model"))),
+        formats=_chosen("formats", formats, FORMATS),
+        schemes=_schemes(formats, quantize, calibrated=calibrate is not None, tune=tune),
+        inputs=inputs,
+        outputs=outputs,
+        calibrate=_samples(calibrate),
+        evaluate=_samples(evaluate),
+        max_drop=max_drop,
+        tune=tune,
+        keep_passing=keep_passing or tune,
+        timed=tuple(timed),
+        imports=tuple(imports),
+        report=progress or unreported,
+    )
+    require("export", *sorted({package for format_ in job.formats for package in FORMATS[format_].packages}))
+    names = [model_name(job.name, scheme) for scheme in job.schemes]
     blocked = (*imports, *(() if path else _own_modules(model)))
-    with (
-        _data_file(evaluate) as data,
-        bundle.stage(Path(to), name, version) as staging,
-        Checks(chosen, blocked) as checks,
-    ):
-        job = _Job(path or model, name, chosen, inputs, outputs, data, tuple(imports), progress or unreported)
-        manifest = _fill(staging.folder, job, checks)
-    if staging.published is None:  # stage() sets it, or raises
-        raise AssertionError("a version was neither published nor refused")
-    return Exported(staging.published, manifest)
+    with bundle.stage_all(Path(to), names, version) as stagings, Checks(job.formats, blocked) as checks:
+        folders = {scheme: stagings[model_name(job.name, scheme)] for scheme in job.schemes}
+        run = _Run(job, folders, checks)
+        for step in STEPS:
+            step(run)
+    return run.exported()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked for, checked as far as it can be without TensorFlow."""
+    """What is asked for, checked as far as it can be without TensorFlow. The first scheme is "", the float model."""
 
     model: Any
     name: str
     formats: tuple[str, ...]
+    schemes: tuple[str, ...]
     inputs: Sequence[str] | None
     outputs: Sequence[str] | None
-    data: Path | None
+    calibrate: Samples | None
+    evaluate: Samples | None
+    max_drop: float
+    tune: bool
+    keep_passing: bool
+    timed: tuple[int, ...]
     imports: tuple[str, ...]
     report: Progress
 
 
-def _fill(folder: Path, job: _Job, checks: Checks) -> Manifest:
-    """The steps, in their order; each is reported as it begins."""
-    job.report("load")
-    model = _load(job)
-    from keraship.exporter import freeze, source, trace
+Key = tuple[str, str]
+"""An artifact: its scheme and its format."""
 
-    job.report("trace")
-    traced = trace.trace(model, inputs=job.inputs, outputs=job.outputs)
-    signature = traced.signature
-    data = golden.fit(signature, read_samples(job.data)) if job.data else None
 
-    job.report("sample")
-    samples = golden.golden(signature, traced.answer, data)
-    golden_entry = bundle.write_golden(folder, *samples)
-    if data is not None and data.labels is not None:
-        quality.check_labels(samples[1], data.labels)
+@dataclass
+class _Run:
+    """An export under way: what the steps have come to, each field set by the step that is named behind it."""
 
-    job.report("freeze")
-    frozen = freeze.freeze(traced)
+    job: _Job
+    stagings: dict[str, bundle.Staging]
+    checks: Checks
+    model: Any = None  # load
+    traced: Traced = None  # type: ignore[assignment]  # trace
+    samples: tuple[golden.Arrays, golden.Arrays] = ({}, {})  # sample
+    data: Samples | None = None  # sample
+    reference: Reference | None = None  # sample
+    frozen: Frozen = None  # type: ignore[assignment]  # freeze
+    coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
+    found: dict[Key, Findings] = field(default_factory=dict)  # verify
+    fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
+    refused: dict[Key, str] = field(default_factory=dict)  # write, verify, gate
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # publish
 
-    for format_ in job.formats:
-        job.report(f"write {format_}")
-        FORMATS[format_].write(frozen, folder, job.name, samples[0])
+    @property
+    def keys(self) -> list[Key]:
+        """Every artifact that is asked for, the float ones first."""
+        return [
+            (scheme, format_)
+            for scheme in self.job.schemes
+            for format_ in self.job.formats
+            if scheme in FORMATS[format_].schemes
+        ]
 
-    found = checks.run(folder, signature, _cases(traced, samples), evaluate=job.data, report=job.report)
-    tolerance = max((TOLERANCES[dtype] for dtype in frozen.float_dtypes), default=TOLERANCES["float32"])
-    raise_faults({format_: judge(found[format_], tolerance) for format_ in job.formats})
+    @property
+    def made(self) -> list[Key]:
+        """Those that were not refused so far."""
+        return [key for key in self.keys if key not in self.refused]
 
-    job.report("publish")
-    path = job.model if isinstance(job.model, Path) else None
-    manifest = Manifest(
-        source=source.source(model, path, _quality(traced, data)),
-        signatures=dict.fromkeys(SIGNATURES, signature),
-        artifacts=tuple(_artifact(folder, format_, found[format_], tolerance) for format_ in job.formats),
-        golden=golden_entry,
-        tools=source.tools(),
+    @property
+    def tolerance(self) -> float:
+        """The relative error that a float artifact may have."""
+        return max((TOLERANCES[dtype] for dtype in self.frozen.float_dtypes), default=TOLERANCES["float32"])
+
+    def exported(self) -> Exported:
+        """What was published."""
+        published = {scheme: staging.published for scheme, staging in self.stagings.items()}
+        done = {
+            scheme: Exported(folder, self.manifests[scheme])
+            for scheme, folder in published.items()
+            if folder is not None
+        }
+        base = done.pop("")
+        return replace(base, variants=done, rows=_rows(self))
+
+
+def _load(run: _Run) -> None:
+    run.job.report("load")
+    import_keras()
+    model = run.job.model
+    run.model = load(model, imports=run.job.imports) if isinstance(model, Path) else model
+
+
+def _trace(run: _Run) -> None:
+    from keraship.exporter import trace
+
+    run.job.report("trace")
+    run.traced = trace.trace(run.model, inputs=run.job.inputs, outputs=run.job.outputs)
+
+
+def _sample(run: _Run) -> None:
+    """Golden inputs and the Keras model's answers; its answers to the user's data."""
+    run.job.report("sample")
+    signature, answer = run.traced.signature, run.traced.answer
+    run.data = _evaluation_data(run)
+    run.samples = golden.golden(signature, answer, run.data)
+    if run.data is not None and run.data.labels is not None:
+        quality.check_labels(run.samples[1], run.data.labels)
+    if run.data is not None and golden.is_batchable(signature):
+        run.data = run.data.head(_affordable(run.samples[1], len(run.data)))
+        run.reference = Reference(golden.in_parts(answer, run.data.inputs), run.data.labels)
+
+
+def _freeze(run: _Run) -> None:
+    from keraship.exporter import freeze
+
+    run.job.report("freeze")
+    run.frozen = freeze.freeze(run.traced)
+
+
+def _write(run: _Run) -> None:
+    """Every artifact into its folder; quantization happens here, for each format has its own."""
+    report = run.job.report
+    material = Material(run.frozen, run.job.name, run.samples[0], _calibration(run), report)
+    for scheme in run.job.schemes:
+        bundle.write_golden(run.stagings[scheme].folder, *run.samples)
+    for scheme, format_ in run.keys:
+        report(" ".join(filter(None, ("write", format_, scheme))))
+        with _refusing(run, (scheme, format_)):
+            run.coverage[scheme, format_] = FORMATS[format_].write(material, scheme, run.stagings[scheme].folder)
+
+
+def _verify(run: _Run) -> None:
+    """Ask every artifact in a fresh process; the float ones must answer as the Keras model."""
+    data = run.data.inputs if run.reference is not None and run.data is not None else None
+    with asking(run.traced.signature, _cases(run), data) as questions:
+        for key in run.made:
+            run.job.report(" ".join(filter(None, ("verify", key[1], key[0]))))
+            with _refusing(run, key):
+                _ask(run, key, questions)
+    raise_faults(
+        {format_: judge(run.found[key], run.tolerance) for key in run.made for format_ in [key[1]] if not key[0]}
     )
-    bundle.write_manifest(folder, manifest)
-    return manifest
 
 
-@dataclass(frozen=True)
-class _Format:
-    """A way to write a frozen graph: the function, the files that it makes, what it needs installed."""
-
-    write: Callable[[Frozen, Path, str, golden.Arrays], None]
-    files: tuple[str, ...]
-    packages: tuple[str, ...]
-    opset: int | None = None
-
-
-def _write_saved_model(frozen: Frozen, folder: Path, name: str, inputs: golden.Arrays) -> None:
-    from keraship.exporter.savedmodel import write_saved_model
-    from keraship.exporter.warmup import write_warmup
-
-    write_saved_model(frozen, folder)
-    batches = [golden.rows(inputs, 0, 1), inputs] if golden.is_batchable(frozen.signature) else [inputs]
-    write_warmup(folder, name, frozen.signature, batches)
+def _ask(run: _Run, key: Key, questions: Questions) -> None:
+    scheme, format_ = key
+    answers = questions.work / f"answers-{scheme}-{format_}" if run.reference is not None else None
+    run.found[key] = found = run.checks.ask(
+        format_,
+        run.stagings[scheme].folder,
+        questions,
+        timed=run.job.timed,
+        baseline=run.stagings[""].folder if scheme else None,
+        answers=answers,
+    )
+    if run.reference is not None and answers is not None and not found.faults:
+        run.fidelity[key] = fidelity.measure(run.reference, bundle.read_golden(answers)[1])
 
 
-def _write_onnx(frozen: Frozen, folder: Path, _name: str, _inputs: golden.Arrays) -> None:
-    from keraship.exporter.to_onnx import write_onnx
+def _gate(run: _Run) -> None:
+    """Refuse what lost too much or is slow; without keep_passing one refusal ends the export."""
+    for key in run.made:
+        if key[0]:
+            limits = gate.Limits(run.job.max_drop, gate.MAX_ERRORS[key[0]])
+            reasons = gate.judge(run.found[key], run.fidelity.get(key), limits)
+            if reasons:
+                run.refused[key] = "; ".join(reasons)
+    if run.job.tune:
+        _keep_fastest(run)
+    elif run.refused and not run.job.keep_passing:
+        raise VerificationError(
+            "nothing is published, for "
+            + "; ".join(f"{scheme} {format_} is refused: {why}" for (scheme, format_), why in run.refused.items())
+            + "; leave it out of --quantize, or publish the others with --keep-passing"
+        )
 
-    write_onnx(frozen, folder, opset=_OPSET)
+
+def _publish(run: _Run) -> None:
+    """Write the manifests; the folders get their names when the last step is done."""
+    from keraship.exporter import source
+
+    run.job.report("publish")
+    for scheme, format_ in run.refused:
+        _remove(run.stagings[scheme].folder, FORMATS[format_].files)
+    path = run.job.model if isinstance(run.job.model, Path) else None
+    origin = source.source(run.model, path, run.reference.quality if run.reference else None)
+    for scheme, staging in run.stagings.items():
+        keys = [key for key in run.made if key[0] == scheme]
+        staging.dropped = not keys
+        run.manifests[scheme] = Manifest(
+            source=origin,
+            signatures=dict.fromkeys(SIGNATURES, run.traced.signature),
+            artifacts=tuple(_artifact(run, key) for key in keys),
+            golden=bundle.file_entry(staging.folder / bundle.GOLDEN),
+            tools=source.tools(),
+            scheme=scheme,
+        )
+        bundle.write_manifest(staging.folder, run.manifests[scheme])
 
 
-_OPSET = 18  # of the ONNX standard: old enough for the runtimes in use, new enough for Keras' operations
-_NEEDED = ("tensorflow", "keras")
+STEPS: tuple[Callable[[_Run], None], ...] = (
+    _load,  # a .keras file, safely, or a model in memory
+    _trace,  # at inference, with the signature's names
+    _sample,  # golden inputs, and the Keras model's answers to them and to the user's data
+    _freeze,  # the weights become constants of one graph
+    _write,  # each format, as it is and quantized by each scheme
+    _verify,  # each artifact in a fresh process that has neither Keras nor the model's code
+    _gate,  # quantized artifacts against what they may lose
+    _publish,  # all versions appear together, whole
+)
+"""The pipeline."""
 
-FORMATS = {
-    "saved_model": _Format(_write_saved_model, (bundle.SAVED_MODEL, bundle.WARMUP), (*_NEEDED, "tensorflow_serving")),
-    "onnx": _Format(_write_onnx, (bundle.ONNX,), (*_NEEDED, "onnx", "tf2onnx", "onnxruntime"), opset=_OPSET),
-}
-"""What a model can be exported to."""
 
-
-def _chosen(formats: Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
-    unknown = [format_ for format_ in chosen if format_ not in FORMATS]
+def _chosen(what: str, asked: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys([asked] if isinstance(asked, str) else asked))
+    unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
-        raise ExportError(f"expected formats out of {', '.join(FORMATS)}; got {', '.join(unknown) or 'none'}")
+        raise ExportError(f"expected {what} out of {', '.join(known)}; got {', '.join(unknown) or 'none'}")
     return chosen
 
 
-def _load(job: _Job) -> Any:
-    import_keras()
-    return load(job.model, imports=job.imports) if isinstance(job.model, Path) else job.model
+def _schemes(formats: Sequence[str], asked: Sequence[str], *, calibrated: bool, tune: bool) -> tuple[str, ...]:
+    """The schemes to make, the float model first."""
+    formats = _chosen("formats", formats, FORMATS)
+    possible = {scheme for format_ in formats for scheme in FORMATS[format_].schemes}
+    if tune:
+        return "", *(name for name in SCHEMES if name in possible and (calibrated or name not in CALIBRATED))
+    chosen = _chosen("schemes to quantize by", asked, SCHEMES) if asked else CALIBRATED if calibrated else ()
+    needing = [scheme for scheme in chosen if scheme in CALIBRATED]
+    if needing and not calibrated:
+        raise ExportError(
+            f"{needing[0]} has to be calibrated on data like that which the model will be asked: --calibrate DATA"
+        )
+    for scheme in chosen:
+        if scheme not in possible:
+            raise ExportError(f"expected a scheme that {' or '.join(formats)} can hold; got {scheme}")
+    return "", *chosen
+
+
+def _samples(data: Path | str | Samples | None) -> Samples | None:
+    return data if data is None or isinstance(data, Samples) else read_samples(Path(data))
 
 
 def _own_modules(model: Any) -> list[str]:
@@ -198,52 +373,109 @@ def _own_modules(model: Any) -> list[str]:
     return sorted(module for module in modules if module != "__main__" and module.partition(".")[0] != "keras")
 
 
+def _evaluation_data(run: _Run) -> Samples | None:
+    data = run.job.evaluate if run.job.evaluate is not None else run.job.calibrate
+    return None if data is None else golden.fit(run.traced.signature, data)
+
+
+_ANSWERS = 256 << 20  # bytes; answers to the user's data are held in memory, for each artifact once
+
+
+def _affordable(outputs: golden.Arrays, rows: int) -> int:
+    """How many rows' answers can be held."""
+    row = sum(array.nbytes // max(1, len(array)) for array in outputs.values() if array.ndim)
+    return min(rows, max(1, _ANSWERS // max(1, row)))
+
+
+_CALIBRATION = 1024  # rows; more change the ranges little, and cost time
+
+
+def _calibration(run: _Run) -> golden.Arrays | None:
+    if run.job.calibrate is None:
+        return None
+    return golden.fit(run.traced.signature, run.job.calibrate).head(_CALIBRATION).inputs
+
+
 @contextlib.contextmanager
-def _data_file(data: Path | str | Samples | None) -> Iterator[Path | None]:
-    """The data as a file, which is how fresh processes get it; checked."""
-    if data is None or isinstance(data, str | Path):
-        if data is not None:
-            read_samples(Path(data))
-        yield None if data is None else Path(data)
-        return
-    with tempfile.TemporaryDirectory(prefix="keraship-") as folder:
-        arrays = {**data.inputs} if data.labels is None else {**data.inputs, "labels": data.labels}
-        path = Path(folder) / "data.npz"
-        np.savez(path, **{name: _plain(array) for name, array in arrays.items()})
-        yield path
+def _refusing(run: _Run, key: Key) -> Any:
+    """A quantized artifact that can't be made, or whose process dies, is refused; the float one ends the export."""
+    try:
+        yield
+    except KerashipError as error:
+        if not key[0]:
+            raise
+        run.refused[key] = str(error)
 
 
-def _plain(array: Any) -> Any:
-    """Strings of varying length as numpy can store them without pickle."""
-    return array.astype("S") if array.dtype.kind == "O" else array
-
-
-def _cases(traced: Traced, samples: tuple[golden.Arrays, golden.Arrays]) -> Cases:
+def _cases(run: _Run) -> Cases:
     """What artifacts are asked: the golden samples, and where their number is free, fewer of them."""
-    inputs, outputs = samples
+    inputs, outputs = run.samples
     whole = len(next(iter(inputs.values())))
     cases = {whole: (inputs, outputs)}
-    if golden.is_batchable(traced.signature):
+    if golden.is_batchable(run.traced.signature):
         for size in golden.BATCHES:
             few = golden.rows(inputs, 0, size)
-            cases[size] = (few, traced.answer(few))
+            cases[size] = (few, run.traced.answer(few))
     return cases
 
 
-def _quality(traced: Traced, data: Samples | None) -> Quality | None:
-    if data is None or not golden.is_batchable(traced.signature):
-        return None
-    return quality.evaluate(traced.answer, data)
+def _keep_fastest(run: _Run) -> None:
+    """Refuse every quantized artifact but the fastest, and that too where a float artifact is as fast."""
+    quickest = min(run.made, key=partial(_latency, run), default=None)
+    for key in run.made:
+        if key[0] and key != quickest:
+            run.refused[key] = "another artifact is faster"
 
 
-def _artifact(folder: Path, format_: str, found: Findings, tolerance: float) -> Artifact:
+def _latency(run: _Run, key: Key) -> float:
+    """The time of the least batch that was timed, in milliseconds: what a caller waits for."""
+    return next(iter(run.found[key].latency_ms.values()))
+
+
+def _remove(folder: Path, files: Sequence[str]) -> None:
+    for file in files:
+        (folder / file).unlink(missing_ok=True)
+
+
+def _artifact(run: _Run, key: Key) -> Artifact:
+    scheme, format_ = key
+    found, faithful = run.found[key], run.fidelity.get(key)
+    tolerance = _recorded_tolerance(found) if scheme else run.tolerance
     return Artifact(
         format=format_,
-        files=bundle.file_entries(folder, *FORMATS[format_].files),
+        files=bundle.file_entries(run.stagings[scheme].folder, *FORMATS[format_].files),
         load_seconds=found.load_seconds,
         parity=parity(found, tolerance),
-        row_independent=is_row_independent(found, tolerance),
+        row_independent=_are_rows_independent(run, key, tolerance),
         latency_ms=found.latency_ms,
-        quality=found.quality,
+        quality=faithful.quality if faithful else None,
         opset=FORMATS[format_].opset,
+        latency_ratio={size: ratio.median for size, ratio in found.latency_ratio.items()},
+        coverage=run.coverage.get(key),
+        drop=faithful.drop if faithful and scheme else None,
     )
+
+
+def _recorded_tolerance(found: Findings) -> float:
+    """What a quantized artifact must keep to when it is verified again: what it did, with room for another CPU."""
+    return max(2 * max(item.max_rel for item in found.comparisons), TOLERANCES["float16"])
+
+
+def _are_rows_independent(run: _Run, key: Key, tolerance: float) -> bool:
+    """A quantized artifact's rows are as independent as the float one's, unless its ranges come from the batch."""
+    scheme, format_ = key
+    if not is_row_independent(run.found[key], tolerance):
+        return False
+    return not scheme or (scheme != "dynamic" and is_row_independent(run.found["", format_], run.tolerance))
+
+
+def _rows(run: _Run) -> tuple[Row, ...]:
+    best = min(run.made, key=partial(_latency, run))
+    return tuple(_row(run, key, best) for key in run.keys)
+
+
+def _row(run: _Run, key: Key, best: Key) -> Row:
+    scheme, format_ = key
+    verdict = "REFUSED" if key in run.refused else "BEST" if key == best else "OK"
+    artifact = None if key in run.refused else run.manifests[scheme].artifact(format_)
+    return Row(model_name(run.job.name, scheme), scheme, format_, artifact, verdict, run.refused.get(key, ""))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from keraship.bundle import Quality
 from keraship.signature import Signature
+
+READY, DONE = "ready", "done"
+"""What a runtime's process says on lines of their own: once it is imported, and after each request."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,9 @@ class Request:
     """One artifact to be checked.
 
     version: the folder that holds it. cases: folders with golden samples, by number of rows. whole: the case whose
-    rows are asked one by one and whose first rows are timed. batchable: whether the number of rows is free.
-    evaluate: a data file with labels; None to leave quality out. answer: the file to write the Findings into.
+    rows are asked one by one and timed. batchable: whether the number of rows is free. timed: the numbers of rows to
+    time. baseline: a version's folder with an artifact of the same format, to be timed beside this one. data: an .npz
+    file of inputs whose answers go into the file `answers`. answer: the file to write the Findings into.
     """
 
     version: str
@@ -26,8 +29,11 @@ class Request:
     cases: dict[str, str]
     whole: str
     batchable: bool
-    evaluate: str | None
+    timed: tuple[int, ...]
     answer: str
+    baseline: str | None = None
+    data: str | None = None
+    answers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """How long a call takes, over what the baseline takes for it: the median of pairs, with its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Findings:
     """What one artifact did in a fresh process.
 
     faults: what is wrong whatever the tolerance, a sentence each. repeat_error: how far two answers to one question
     were apart; row_error: how far a batch's answer was from its rows' answers, None where that can't be asked; both
-    relative. latency_ms: the median of one call, by number of rows.
+    relative. latency_ms: the median of one call, by number of rows; latency_ratio: against the baseline.
     """
 
     load_seconds: float
@@ -66,7 +81,7 @@ class Findings:
     repeat_error: float
     row_error: float | None
     latency_ms: dict[str, float] = field(default_factory=dict)
-    quality: Quality | None = None
+    latency_ratio: dict[str, Ratio] = field(default_factory=dict)
 
 
 def encode(message: Request | Findings) -> str:

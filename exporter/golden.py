@@ -20,6 +20,7 @@ Answer = Callable[[Arrays], Arrays]
 ROWS = 8
 BATCHES = (1, 2, 7)
 
+_PART = 64  # rows asked at once: enough to be quick, few enough for any model to fit in memory
 _SIZES = {4: 64, 3: 16, 2: 16}  # of an input's rank -> an open size: images, sequences of vectors, of tokens
 _INT_LIMITS = (10, 2)  # small, for integers mostly are indices into a vocabulary that may be tiny
 _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
@@ -71,6 +72,18 @@ def rows(arrays: Mapping[str, Array], start: int, stop: int) -> Arrays:
     return {name: array[start:stop] for name, array in arrays.items()}
 
 
+def cycled(arrays: Mapping[str, Array], count: int) -> Arrays:
+    """The first `count` rows of each array; from the start again where there are too few."""
+    return {name: array[np.arange(count) % len(array)] for name, array in arrays.items()}
+
+
+def in_parts(answer: Answer, inputs: Mapping[str, Array]) -> Arrays:
+    """The answers to any number of rows, asked a few at a time."""
+    count = len(next(iter(inputs.values())))
+    parts = [answer(rows(inputs, start, start + _PART)) for start in range(0, count, _PART)]
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+
+
 def _fit(spec: TensorSpec, array: Array) -> Array:
     want = dtypes.by_name(spec.dtype).numpy
     if array.dtype.kind == "f" and want.kind in "fV":
@@ -80,9 +93,7 @@ def _fit(spec: TensorSpec, array: Array) -> Array:
 
 def _from_data(signature: Signature, data: Samples) -> Arrays:
     """The first rows; from the start again where there are too few."""
-    count = _rows(signature)
-    indices = np.arange(count) % len(data)
-    return {name: array[indices] for name, array in data.inputs.items()}
+    return cycled(data.inputs, _rows(signature))
 
 
 def _drawn(signature: Signature) -> Iterator[Arrays]:

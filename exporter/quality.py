@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keraship.bundle import Quality
+from keraship.bundle import Drop, Quality
 from keraship.errors import DataError
-from keraship.intervals import wilson
-from keraship.samples import Samples
+from keraship.intervals import Z_95, wilson
 
 Array = np.ndarray[Any, Any]
 
-_ROWS = 64  # asked at once: enough to be quick, few enough for any model to fit in memory
+
+def accuracy(right: Array) -> Quality:
+    """The share of rows that are right, as `correct` tells it."""
+    count = int(right.sum())
+    return Quality("accuracy", count / len(right), *wilson(count, len(right)), len(right))
 
 
-def evaluate(run: Callable[[dict[str, Array]], dict[str, Array]], data: Samples) -> Quality | None:
-    """The accuracy of `run`, arrays by input name to arrays by output name; None where `data` has no labels for it."""
-    if data.labels is None:
-        return None
-    parts = [run(_rows(data.inputs, start)) for start in range(0, len(data), _ROWS)]
-    outputs = {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
-    return accuracy(outputs, data.labels)
+def drop(before: Array, after: Array) -> Drop:
+    """How much worse `after` is than `before`, in percentage points, from the same rows put to both.
+
+    The interval is that of a mean of paired differences (each -1, 0 or 1), which is narrow where few rows change.
+    """
+    differences = (before.astype(float) - after.astype(float)) * 100
+    half = Z_95 * float(differences.std()) / math.sqrt(len(differences))
+    points = float(differences.mean())
+    return Drop(points, points - half, points + half)
 
 
-def accuracy(outputs: Mapping[str, Array], labels: Array) -> Quality | None:
-    """The share of rows whose class is the label, by the first output that has classes for these labels.
+def correct(outputs: Mapping[str, Array], labels: Array) -> Array | None:
+    """Whether each row's class is its label, bool (rows,), by the first output that has classes for these labels.
 
     labels: classes as whole numbers, (rows,) or (rows, 1), or one-hot, (rows, classes).
     None where no output fits: labels that are no classes, outputs that are no scores.
@@ -35,8 +41,7 @@ def accuracy(outputs: Mapping[str, Array], labels: Array) -> Quality | None:
     for scores in outputs.values():
         truth = _classes(labels, scores)
         if truth is not None:
-            right = int(np.sum(_predicted(scores) == truth))
-            return Quality("accuracy", right / len(truth), *wilson(right, len(truth)), len(truth))
+            return np.asarray(_predicted(scores) == truth)
     return None
 
 
@@ -58,10 +63,6 @@ def check_labels(outputs: Mapping[str, Array], labels: Array) -> None:
 def has_classes(scores: Array) -> bool:
     """Whether an output is a row of scores for each sample: floats of shape (rows, 2 or more)."""
     return scores.ndim == 2 and scores.shape[1] >= 2 and scores.dtype.kind in "fV"
-
-
-def _rows(inputs: Mapping[str, Array], start: int) -> dict[str, Array]:
-    return {name: array[start : start + _ROWS] for name, array in inputs.items()}
 
 
 def _classes(labels: Array, scores: Array) -> Array | None:

@@ -2,12 +2,13 @@
 
     python -m keraship.exporter.runtime_check saved_model keras,my_layers
 
-It imports the runtime, prints `ready`, waits for a Request on a line of its standard input, and writes its Findings
-to the file that the request names.
+It imports the runtime and prints `ready`. For each Request on a line of its standard input it writes its Findings to
+the file that the request names, and prints `done`.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -19,17 +20,15 @@ import numpy as np
 
 from keraship import bundle
 from keraship.exporter import findings, golden, quality
-from keraship.exporter.findings import Comparison, Findings, Request
+from keraship.exporter.findings import DONE, READY, Comparison, Findings, Request
+from keraship.intervals import Z_95
 from keraship.quiet import import_tensorflow
-from keraship.samples import read_samples
 from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 
-READY = "ready"
-
-_TIMED_ROWS = (1, 8)
+_TIMED_LEAST = 3
 _TIMED_CALLS = 30
 _TIMED_SECONDS = 0.5
 
@@ -43,20 +42,24 @@ class Runner(Protocol):
 
 
 def main(arguments: list[str]) -> None:
-    """Check one artifact, as the module describes."""
+    """Check artifacts of one format, as the module describes, until standard input ends."""
     format_, blocked = arguments[0], [name for name in arguments[1].split(",") if name]
     block(blocked)
     load = _RUNTIMES[format_]()
-    print(READY, flush=True)  # noqa: T201  # the parent waits for it
-    line = sys.stdin.readline()
-    if not line:  # the parent is gone, or has no use for us
-        return
-    request = findings.decode_request(line)
-    found = check(request, load)
-    loaded = [name for name in blocked if sys.modules.get(name) is not None]
-    if loaded:
-        raise SystemExit(f"{', '.join(loaded)} was loaded, and an artifact must not need it")
-    Path(request.answer).write_text(findings.encode(found))
+    say(READY)
+    for line in sys.stdin:
+        request = findings.decode_request(line)
+        found = check(request, load)
+        loaded = [name for name in blocked if sys.modules.get(name) is not None]
+        if loaded:
+            raise SystemExit(f"{', '.join(loaded)} was loaded, and an artifact must not need it")
+        Path(request.answer).write_text(findings.encode(found))
+        say(DONE)
+
+
+def say(word: str) -> None:
+    """A line for the parent, which waits for it."""
+    print(word, flush=True)  # noqa: T201
 
 
 def block(modules: list[str]) -> None:
@@ -82,15 +85,25 @@ def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
     ]
     answers = runner.run(inputs)
     repeated = compare(answers, runner.run(inputs), len(answers))
+    if request.data and request.answers:
+        _answer_data(runner, Path(request.data), Path(request.answers))
+    whole = int(request.whole)
+    timed = {size: golden.cycled(inputs, size) for size in request.timed} if request.batchable else {whole: inputs}
     return Findings(
         load_seconds,
         tuple(faults),
         tuple(comparisons),
         repeat_error=max(comparison.max_rel for comparison in repeated),
         row_error=_row_error(runner, inputs, answers) if request.batchable else None,
-        latency_ms=_latency(runner, inputs, batchable=request.batchable),
-        quality=_quality(runner, request) if request.evaluate and request.batchable else None,
+        latency_ms={str(size): _latency(runner, batch) for size, batch in timed.items()},
+        latency_ratio=_ratios(runner, load(Path(request.baseline)), timed) if request.baseline else {},
     )
+
+
+def _answer_data(runner: Runner, data: Path, answers: Path) -> None:
+    """Ask the artifact about the user's data, part by part."""
+    inputs, _ = bundle.read_golden(data)
+    bundle.write_golden(answers, {}, golden.in_parts(runner.run, inputs), compress=False)
 
 
 def compare(expected: Arrays, got: Arrays, rows: int) -> list[Comparison]:
@@ -125,29 +138,37 @@ def _row_error(runner: Runner, inputs: Arrays, answers: Arrays) -> float:
     return max(comparison.max_rel for comparison in compare(answers, joined, count))
 
 
-def _latency(runner: Runner, inputs: Arrays, *, batchable: bool) -> dict[str, float]:
-    whole = len(next(iter(inputs.values())))
-    sizes = _TIMED_ROWS if batchable else (whole,)
-    return {str(size): _median_ms(runner, _resized(inputs, size, whole)) for size in sizes}
+def _latency(runner: Runner, batch: Arrays) -> float:
+    return statistics.median(_times([runner], batch)[0]) * 1e3
 
 
-def _resized(inputs: Arrays, size: int, whole: int) -> Arrays:
-    return {name: array[np.arange(size) % whole] for name, array in inputs.items()}
+def _ratios(runner: Runner, baseline: Runner, timed: dict[int, Arrays]) -> dict[str, findings.Ratio]:
+    ratios = {}
+    for size, batch in timed.items():
+        own, others = _times([runner, baseline], batch)
+        ratios[str(size)] = _ratio(sorted(mine / other for mine, other in zip(own, others, strict=True)))
+    return ratios
 
 
-def _median_ms(runner: Runner, inputs: Arrays) -> float:
-    runner.run(inputs)
-    times: list[float] = []
-    while len(times) < 3 or (len(times) < _TIMED_CALLS and sum(times) < _TIMED_SECONDS):
-        start = time.perf_counter()
-        runner.run(inputs)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e3
+def _ratio(ratios: list[float]) -> findings.Ratio:
+    """The median of sorted values, with the order statistics that hold it in 95 of 100 cases."""
+    count = len(ratios)
+    half = Z_95 * math.sqrt(count) / 2
+    low, high = max(0, math.floor(count / 2 - half)), min(count - 1, math.ceil(count / 2 + half))
+    return findings.Ratio(statistics.median(ratios), ratios[low], ratios[high])
 
 
-def _quality(runner: Runner, request: Request) -> bundle.Quality | None:
-    data = golden.fit(request.signature, read_samples(Path(request.evaluate or "")))
-    return quality.evaluate(runner.run, data)
+def _times(runners: list[Runner], batch: Arrays) -> list[list[float]]:
+    """Seconds of calls, of each runner in turn, so that what else the machine does meets them alike."""
+    times: list[list[float]] = [[] for _ in runners]
+    for runner in runners:  # what is only done at the first call
+        runner.run(batch)
+    while len(times[0]) < _TIMED_LEAST or (len(times[0]) < _TIMED_CALLS and sum(times[0]) < _TIMED_SECONDS):
+        for runner, own in zip(runners, times, strict=True):
+            start = time.perf_counter()
+            runner.run(batch)
+            own.append(time.perf_counter() - start)
+    return times
 
 
 def _signature_faults(expected: Signature, found: dict[str, Signature]) -> Iterator[str]:

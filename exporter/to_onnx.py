@@ -27,19 +27,18 @@ _DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 _ML_OPSET = 3
 
 
-def write_onnx(frozen: Frozen, folder: Path, *, opset: int) -> None:
-    """Write model.onnx into `folder`, with the signature's names and a batch dimension called `batch`.
-
-    Raises ExportError where the model has ops that ONNX has not, and where the file would pass 2 GB.
-    """
-    model = to_onnx(frozen, opset=opset)
+def write_onnx(model: Any, folder: Path) -> None:
+    """Write a ModelProto as model.onnx into `folder`; raises ExportError where the file would pass 2 GB."""
     if model.ByteSize() > LIMIT:
         raise ExportError(f"the ONNX file would hold {model.ByteSize()} bytes, and {LIMIT} is the most; leave onnx out")
     (folder / bundle.ONNX).write_bytes(model.SerializeToString(deterministic=True))
 
 
 def to_onnx(frozen: Frozen, *, opset: int) -> Any:
-    """The ONNX ModelProto for a frozen graph, checked against the standard; raises ExportError."""
+    """The ONNX ModelProto for a frozen graph: the signature's names, a batch dimension called `batch`.
+
+    Raises ExportError where the model has ops that ONNX has not.
+    """
     model = _converted(frozen, opset)
     _check_ops(model, opset)
     _name_dimensions(model, frozen)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-
 float32 sums of another order differ by some 1e-7; 1e-5 leaves room for a hundred layers. float16 keeps 11 bits and
 bfloat16 8, and runtimes round them at different places.
 """
+
+TIMED = (1, 8)
+"""The numbers of rows that are timed, where nobody asks for others."""
 
 RUNTIMES = {"saved_model": "tensorflow", "onnx": "onnxruntime"}
 """What runs each format."""
@@ -62,56 +66,90 @@ def verify(path: Path | str, *, progress: Callable[[str], None] | None = None) -
         raise VerificationError(f"{folder} is not as it was published: {'; '.join(changed)}")
     report = progress or unreported
     _check_verifiable(folder, manifest)
-    with Checks(tuple(artifact.format for artifact in manifest.artifacts)) as checks:
-        report("start runtimes")
-        signature = manifest.signatures[DEFAULT_SIGNATURE]
-        cases = _published_cases(folder, manifest, signature)
-        found = checks.run(folder, signature, cases, report=report)
-        faults = {
-            artifact.format: judge(found[artifact.format], artifact.parity.tolerance) for artifact in manifest.artifacts
-        }
-        raise_faults(faults)
-        return Verified(
-            folder, manifest, tuple(_renewed(artifact, found[artifact.format]) for artifact in manifest.artifacts)
-        )
+    signature = manifest.signatures[DEFAULT_SIGNATURE]
+    cases = _published_cases(folder, manifest, signature)
+    report("start runtimes")
+    with Checks([artifact.format for artifact in manifest.artifacts]) as checks, asking(signature, cases) as questions:
+        found = {}
+        for artifact in manifest.artifacts:
+            report(f"verify {artifact.format}")
+            found[artifact.format] = checks.ask(artifact.format, folder, questions)
+    faults = {
+        artifact.format: judge(found[artifact.format], artifact.parity.tolerance) for artifact in manifest.artifacts
+    }
+    raise_faults(faults)
+    return Verified(
+        folder, manifest, tuple(_renewed(artifact, found[artifact.format]) for artifact in manifest.artifacts)
+    )
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What artifacts are asked, as files, which is how fresh processes get it; made by `asking`."""
+
+    signature: Signature
+    cases: dict[str, str]
+    whole: str
+    data: str | None
+    work: Path
+
+
+@contextlib.contextmanager
+def asking(signature: Signature, cases: Cases, data: Arrays | None = None) -> Iterator[Questions]:
+    """The questions for artifacts of one signature.
+
+    cases: what to ask and to expect; the largest is also asked row by row. data: the user's, which is only answered.
+    """
+    with tempfile.TemporaryDirectory(prefix="keraship-") as name:
+        work = Path(name)
+        folders = {str(size): str(work / f"rows-{size}") for size in cases}
+        for size, (inputs, outputs) in cases.items():
+            bundle.write_golden(Path(folders[str(size)]), inputs, outputs)
+        if data is not None:
+            bundle.write_golden(work / "data", data, {}, compress=False)
+        yield Questions(signature, folders, str(max(cases)), str(work / "data") if data is not None else None, work)
 
 
 class Checks:
     """The fresh processes for some formats, started at once; a `with` block ends them."""
 
-    def __init__(self, formats: tuple[str, ...], blocked: tuple[str, ...] = ()) -> None:
-        self._started = children.started(formats, [*_ALWAYS_BLOCKED, *blocked])
+    def __init__(self, formats: Sequence[str], blocked: Sequence[str] = ()) -> None:
+        self._children = children.Children(formats, [*_ALWAYS_BLOCKED, *blocked])
 
     def __enter__(self) -> Checks:
-        self._children = self._started.__enter__()
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        self._started.__exit__(*exc_info)
+        self._children.__exit__(*exc_info)
 
-    def run(
+    def ask(
         self,
+        format_: str,
         version: Path,
-        signature: Signature,
-        cases: Cases,
+        questions: Questions,
         *,
-        evaluate: Path | None = None,
-        report: Callable[[str], None] = unreported,
-    ) -> dict[str, Findings]:
-        """Ask every process about its artifact in the folder `version`; by format.
+        timed: Sequence[int] = TIMED,
+        baseline: Path | None = None,
+        answers: Path | None = None,
+    ) -> Findings:
+        """Ask the artifact of a format in the folder `version`.
 
-        cases: what to ask and to expect; the largest is also asked row by row. evaluate: data to measure quality on.
-        Raises VerificationError where a process crashes.
+        timed: numbers of rows to time. baseline: a version to time beside it. answers: a folder, made for its answers
+        to the questions' data. Raises VerificationError where the process crashes.
         """
-        with tempfile.TemporaryDirectory(prefix="keraship-") as work:
-            request = _request(Path(work), version, signature, cases, evaluate)
-            for child in self._children.values():
-                child.wait_ready()
-            found = {}
-            for format_, child in self._children.items():
-                report(f"verify {format_}")
-                found[format_] = child.ask(replace(request, answer=f"{work}/{format_}.json"))
-            return found
+        request = Request(
+            version=str(version.resolve()),
+            signature=questions.signature,
+            cases=questions.cases,
+            whole=questions.whole,
+            batchable=golden.is_batchable(questions.signature),
+            timed=tuple(timed),
+            answer=str(questions.work / "findings.json"),
+            baseline=str(baseline.resolve()) if baseline else None,
+            data=questions.data if answers else None,
+            answers=str(answers) if answers else None,
+        )
+        return self._children.ask(format_, request)
 
 
 def judge(found: Findings, tolerance: float) -> list[str]:
@@ -179,30 +217,12 @@ def _published_cases(folder: Path, manifest: Manifest, signature: Signature) -> 
     }
 
 
-def _request(work: Path, version: Path, signature: Signature, cases: Cases, evaluate: Path | None) -> Request:
-    folders = {}
-    for size, (inputs, outputs) in cases.items():
-        folder = work / f"rows-{size}"
-        folder.mkdir()
-        bundle.write_golden(folder, inputs, outputs)
-        folders[str(size)] = str(folder)
-    return Request(
-        version=str(version.resolve()),
-        signature=signature,
-        cases=folders,
-        whole=str(max(cases)),
-        batchable=golden.is_batchable(signature),
-        evaluate=None if evaluate is None else str(evaluate.resolve()),
-        answer="",
-    )
-
-
 def _renewed(artifact: Artifact, found: Findings) -> Artifact:
     return replace(
         artifact,
         load_seconds=found.load_seconds,
         parity=parity(found, artifact.parity.tolerance),
         latency_ms=found.latency_ms,
-        row_independent=is_row_independent(found, artifact.parity.tolerance),
+        row_independent=artifact.row_independent and is_row_independent(found, artifact.parity.tolerance),
         quality=None,  # the data is not part of a version
     )

@@ -20,7 +20,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -297,18 +297,23 @@ def read_golden(version_dir: Path) -> tuple[Arrays, Arrays]:
     return sides["inputs"], sides["outputs"]
 
 
-def write_golden(version_dir: Path, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> FileEntry:
-    """Write sample inputs and the Keras model's answers into a version that is being made."""
+def write_golden(
+    version_dir: Path, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *, compress: bool = True
+) -> FileEntry:
+    """Write sample inputs and the Keras model's answers into a version that is being made.
+
+    compress: not worth its time for a file that only two processes share.
+    """
     path = version_dir / GOLDEN
-    path.parent.mkdir(exist_ok=True)
-    stored = {}
+    path.parent.mkdir(exist_ok=True, parents=True)
+    stored: dict[str, Any] = {}
     for side, arrays in (("inputs", inputs), ("outputs", outputs)):
         for name, array in sorted(arrays.items()):
             if np.asarray(array).dtype.kind in "biufc":
                 stored[f"{side}/{name}"] = np.asarray(array)
             else:  # .npy knows no strings of varying length (without pickle) and no bfloat16
                 stored[f"{side}/{name}{_AS_TENSOR}"] = np.frombuffer(to_tensor(array).SerializeToString(), np.uint8)
-    np.savez_compressed(path, **stored)  # type: ignore[arg-type]  # numpy's stub takes any keyword for allow_pickle
+    (np.savez_compressed if compress else np.savez)(path, **stored)
     return file_entry(path)
 
 
@@ -351,10 +356,14 @@ def changed_files(version_dir: Path, manifest: Manifest) -> list[str]:
 
 @dataclass
 class Staging:
-    """A version that is being made: write into `folder`; once published, `published` says where it is."""
+    """A version that is being made: write into `folder`; once published, `published` says where it is.
+
+    dropped: set it, and the version is not published.
+    """
 
     folder: Path
     published: Path | None = None
+    dropped: bool = False
 
 
 @contextlib.contextmanager
@@ -370,22 +379,41 @@ def stage(repository: Path, name: str, version: int | None = None) -> Iterator[S
             (staging.folder / "model.onnx").write_bytes(...)
         print(staging.published)   # repo/digits/1
     """
-    _check_target(repository, name, version)
-    model_dir = repository / name
+    with stage_all(repository, [name], version) as stagings:
+        yield stagings[name]
+
+
+@contextlib.contextmanager
+def stage_all(repository: Path, names: Sequence[str], version: int | None = None) -> Iterator[dict[str, Staging]]:
+    """As `stage`, for several models whose versions belong together: all get one number, or none is published.
+
+    version: None takes the lowest number that is higher than any version of any of the models.
+    """
+    model_dirs = {name: repository / name for name in names}
+    for name in names:
+        _check_target(repository, name, version)
     try:
-        with _made_folders(model_dir), _locked_staging(model_dir) as folder:
-            staging = Staging(folder)
-            yield staging
-            _flush(folder)
-            staging.published = _publish(folder, model_dir, version)
+        with contextlib.ExitStack() as stack:
+            for model_dir in model_dirs.values():
+                stack.enter_context(_made_folders(model_dir))
+            stagings = {
+                name: Staging(stack.enter_context(_locked_staging(model_dir))) for name, model_dir in model_dirs.items()
+            }
+            yield stagings
+            kept = {model_dirs[name]: staging for name, staging in stagings.items() if not staging.dropped}
+            for staging in kept.values():
+                _flush(staging.folder)
+            _publish(kept, version)
+        _remove_empty(model_dirs[name] for name, staging in stagings.items() if staging.dropped)
     except OSError as error:
         if error.errno in _FULL:  # such errors come from a write, and name no file
             raise BundleError(
-                f"cannot write a version into {model_dir}: {error.strerror}, there or in {tempfile.gettempdir()}"
+                f"cannot write a version into {model_dirs[names[0]]}: {error.strerror}, there or in "
+                f"{tempfile.gettempdir()}"
             ) from error
-        if not _is_inside(error, model_dir):
+        if not any(_is_inside(error, model_dir) for model_dir in model_dirs.values()):
             raise
-        raise BundleError(f"cannot write a version into {model_dir}: {error.strerror or error}") from error
+        raise BundleError(f"cannot write a version into {repository / names[0]}: {error.strerror or error}") from error
 
 
 def is_model_name(name: str) -> bool:
@@ -480,24 +508,45 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _publish(folder: Path, model_dir: Path, version: int | None) -> Path:
-    while True:
-        number = version if version is not None else max(versions(model_dir), default=0) + 1
-        target = model_dir / str(number)
+def _publish(stagings: Mapping[Path, Staging], version: int | None) -> None:
+    """Rename the stagings, by their models' folders, into one version; while it lasts no other export does so."""
+    with contextlib.ExitStack() as stack:
+        for model_dir in sorted(stagings):  # in one order, so that two exports can't wait for each other
+            stack.enter_context(_Lock(model_dir))
+        number = version if version is not None else _next_version(stagings)
+        for model_dir in stagings:
+            _check_free(model_dir, number)
         try:
-            if target.exists():  # rename would replace an empty folder
-                raise FileExistsError
-            folder.rename(target)
-        except OSError as error:
-            if not isinstance(error, FileExistsError) and error.errno != errno.ENOTEMPTY:
-                raise
-            if version is not None:
-                raise _version_exists(model_dir, number) from None
-            if number not in versions(model_dir):  # a file stands there: the next number would be the same again
-                raise BundleError(f"cannot publish {target}: a file of that name is in the way") from error
-            continue
-        _fsync(model_dir)
-        return target
+            for model_dir, staging in stagings.items():
+                target = model_dir / str(number)
+                staging.folder.rename(target)
+                staging.published = target
+                _fsync(model_dir)
+        except BaseException:
+            for staging in stagings.values():
+                if staging.published is not None:
+                    staging.published.rename(staging.folder)
+                    staging.published = None
+            raise
+
+
+def _next_version(model_dirs: Iterable[Path]) -> int:
+    return max((number for model_dir in model_dirs for number in versions(model_dir)), default=0) + 1
+
+
+def _check_free(model_dir: Path, number: int) -> None:
+    """That rename will find nothing there: it would replace an empty folder."""
+    target = model_dir / str(number)
+    if target.is_dir() or number in versions(model_dir):
+        raise _version_exists(model_dir, number)
+    if os.path.lexists(target):
+        raise BundleError(f"cannot publish {target}: a file of that name is in the way")
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it has other versions
+            folder.rmdir()
 
 
 def _is_inside(error: OSError, folder: Path) -> bool:

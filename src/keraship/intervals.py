@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-_Z_95 = 1.959963984540054  # the standard normal distribution's 97.5 % quantile
+Z_95 = 1.959963984540054
+"""The standard normal distribution's 97.5 % quantile."""
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -17,7 +18,7 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
     """
     if not total:
         return 0.0, 1.0
-    share, z2 = successes / total, _Z_95**2
+    share, z2 = successes / total, Z_95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    half = Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
     return max(0.0, centre - half), min(1.0, centre + half)

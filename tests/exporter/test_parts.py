@@ -84,8 +84,7 @@ SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
 )
 def test_accuracy(outputs, labels, right):
     """Class numbers, one-hot labels, one probability; the first output that fits is judged."""
-    found = quality.accuracy(outputs, labels)
-    assert found is not None
+    found = quality.accuracy(quality.correct(outputs, labels))
     assert found.value == right / 4
     assert found.low < found.value <= found.high + 1e-9
 
@@ -93,7 +92,7 @@ def test_accuracy(outputs, labels, right):
 @pytest.mark.parametrize("labels", [np.array([0.5, 1, 0, 1]), np.array([0, 1, 2, 1]), np.array(["a", "b", "a", "b"])])
 def test_labels_that_are_no_classes_give_no_accuracy(labels):
     """Targets of a regression, classes that the model has not, texts."""
-    assert quality.accuracy({"y": SCORES}, labels) is None
+    assert quality.correct({"y": SCORES}, labels) is None
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 1, 2, 1]), np.array([[-1], [0], [0], [0]])])
