@@ -98,6 +98,7 @@ class _Counts(click.ParamType):  # type: ignore[type-arg]  # generic in click's 
 @click.option(
     "--import", "imports", multiple=True, metavar="MODULE", help="A module that registers the model's classes."
 )
+@click.option("--trust", is_flag=True, help="Run the Python code that a Lambda layer brings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the folder and the manifest as JSON.")
 def export(
     model: Path,
@@ -115,9 +116,10 @@ def export(
     outputs: tuple[str, ...] | None,
     evaluate: Path | None,
     imports: tuple[str, ...],
+    trust: bool,
     as_json: bool,
 ) -> None:
-    """Export a .keras file into a model repository, and prove every artifact equal to the model.
+    """Export a .keras or .h5 file into a model repository, and prove every artifact equal to the model.
 
     Nothing is published unless every artifact answers as the Keras model does, in a fresh process without Keras.
 
@@ -145,6 +147,7 @@ def export(
             outputs=outputs,
             evaluate=evaluate,
             imports=imports,
+            trust=trust,
             progress=report,
         )
     if as_json:

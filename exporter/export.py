@@ -84,20 +84,21 @@ def export(
     outputs: Sequence[str] | None = None,
     timed: Sequence[int] = TIMED,
     imports: Sequence[str] = (),
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
     """Export a Keras model into the model repository `to`; published only once every artifact was proven.
 
-    model: the path of a .keras file, or a keras.Model. name: the file's or the model's where left out. version: the
-    next one where left out. formats: out of FORMATS. quantize: schemes out of SCHEMES; each becomes a model of its own,
-    `name-scheme`, published together with `name`; int8 where only `calibrate` is given. calibrate: data like that which
-    the model will be asked, at least 100 rows. evaluate: data whose first rows become the golden samples, and on whose
-    labels accuracy is measured; the calibration data where left out. max_drop: the percentage points of accuracy that
-    a quantized artifact may lose. tune: try every scheme, publish the float model and the fastest that passes.
+    model: the path of a .keras or .h5 file, or a keras.Model. name: the file's or the model's where left out. version:
+    the next one where left out. formats: out of FORMATS. quantize: schemes out of SCHEMES; each becomes a model of its
+    own, `name-scheme`, published together with `name`; int8 where only `calibrate` is given. calibrate: data like that
+    which the model will be asked, at least 100 rows. evaluate: data whose first rows become the golden samples, and on
+    whose labels accuracy is measured; the calibration data where left out. max_drop: the percentage points of accuracy
+    that a quantized artifact may lose. tune: try every scheme, publish the float model and the fastest that passes.
     keep_passing: publish what passes where a quantized artifact is refused, instead of nothing. inputs, outputs: names
     in the model's order, in place of the layers'. timed: the numbers of rows at which no quantized artifact may be
-    slower than the float one. imports: modules that register the model's own classes. progress: called with the name
-    of each stage.
+    slower than the float one. imports: modules that register the model's own classes. progress: called with the name of
+    each stage. trust: run the Python code of Lambda layers, which are refused otherwise.
     Raises VersionExists and BundleError for the target, DataError for the data, ModelError for the file, ExportError
     for a model that cannot be exported, VerificationError for an artifact that does not answer as the model does, or
     is worse or slower than is allowed.
@@ -120,6 +121,7 @@ def export(
         keep_passing=keep_passing or tune,
         timed=tuple(timed),
         imports=tuple(imports),
+        trust=trust,
         report=progress or unreported,
     )
     require("export", *sorted({package for format_ in job.formats for package in FORMATS[format_].packages}))
@@ -150,6 +152,7 @@ class _Job:
     keep_passing: bool
     timed: tuple[int, ...]
     imports: tuple[str, ...]
+    trust: bool
     report: Progress
 
 
@@ -212,7 +215,7 @@ def _load(run: _Run) -> None:
     run.job.report("load")
     import_keras()
     model = run.job.model
-    run.model = load(model, imports=run.job.imports) if isinstance(model, Path) else model
+    run.model = load(model, imports=run.job.imports, trust=run.job.trust) if isinstance(model, Path) else model
 
 
 def _trace(run: _Run) -> None:

@@ -1,16 +1,18 @@
-"""What a version or a .keras file holds, read without importing TensorFlow or anything that the file names."""
+"""What a version, a .keras or an .h5 file holds, read without importing TensorFlow or anything that the file names."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keraship import bundle, keras_file
+from keraship import bundle
 from keraship.bundle import Manifest
+from keraship.check_config import foreign_modules
+from keraship.danger import first_danger
 from keraship.errors import ModelError
+from keraship.keras_read import read_keras
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Input:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A .keras file: the model's class and name, Keras' version, its parts, and its weights in bytes.
+    """A .keras or .h5 file: the model's class and name, Keras' version, its parts, and its weights in bytes.
 
     needs: the modules that must be imported before the file can be loaded.
     """
@@ -57,7 +59,7 @@ class ModelFile:
 
 
 def look(path: Path | str) -> Version | ModelFile:
-    """What stands at `path`: a version's folder, a model's folder (its latest version) or a .keras file.
+    """What stands at `path`: a version's folder, a model's folder (its latest version) or a model file.
 
     Raises BundleError and ModelError.
     """
@@ -71,20 +73,22 @@ def _version(path: Path) -> Version:
 
 
 def _model_file(path: Path) -> ModelFile:
-    config = keras_file.read_config(path)
-    own = config.get("config")
+    file = read_keras(path)
+    refused = first_danger(file.findings)
+    if refused and not file.config:
+        raise ModelError(f"{path} is refused: {refused}")
+    own = file.config.get("config")
     if not isinstance(own, dict):
-        raise ModelError(f"{path} is no .keras file: its {keras_file.CONFIG} holds no configuration of the model")
-    layers = tuple(_layers(own))
+        raise ModelError(f"{path} is no model of Keras: its configuration holds none of the model")
     return ModelFile(
         path=path,
-        class_name=str(config["class_name"]),
+        class_name=str(file.config["class_name"]),
         name=str(own.get("name", "")),
-        keras_version=keras_file.keras_version(path),
+        keras_version=file.keras_version,
         inputs=tuple(_inputs(own)),
-        layers=layers,
-        weights_bytes=_weights_bytes(path),
-        needs=keras_file.foreign_modules(config),
+        layers=tuple(_layers(own)),
+        weights_bytes=file.weights_bytes,
+        needs=foreign_modules(file.config),
     )
 
 
@@ -118,26 +122,3 @@ def _dtype(value: Any) -> str:
 def _dict(value: Any) -> dict[str, Any]:
     """What should be a dict in a file that anybody may have written."""
     return value if isinstance(value, dict) else {}
-
-
-def _weights_bytes(path: Path) -> int:
-    """The size of the arrays in the weights' file, the optimizer's not counted."""
-    import h5py
-
-    total = 0
-
-    def add(name: str, item: Any) -> None:
-        nonlocal total
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
-            total += (item.size or 0) * item.dtype.itemsize
-
-    try:
-        with (
-            zipfile.ZipFile(path) as archive,
-            archive.open(keras_file.WEIGHTS) as file,
-            h5py.File(file, "r") as weights,
-        ):
-            weights.visititems(add)
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{path} is not a whole .keras file: {keras_file.WEIGHTS} cannot be read ({error})") from error
-    return total

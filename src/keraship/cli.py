@@ -37,6 +37,7 @@ COMMANDS = {
     "export": _Entry("keraship.exporter.command", "export", "export", "Export a model and prove it equal."),
     "verify": _Entry("keraship.exporter.command", "verify", "export", "Prove a published version once more."),
     "inspect": _Entry("keraship.exporter.command", "inspect", "export", "Show what a version or a model file holds."),
+    "scan": _Entry("keraship.exporter.scan_command", "scan", "export", "Say what is dangerous in a model file."),
     "evaluate": _Entry("keraship.models.evaluate_command", "evaluate", "train", "Judge models on held-out data."),
     "serve": _Entry("keraship.serving.command", "serve", "serve", "Serve models over gRPC and REST."),
     "predict": _Entry("keraship.client.command", "predict", "all", "Ask a running server."),

@@ -35,7 +35,7 @@ def test_a_damaged_file_is_refused(models, tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     """The path stands in the message."""
-    with pytest.raises(ModelError, match=r"expected a \.keras file at .*nowhere\.keras"):
+    with pytest.raises(ModelError, match=r"expected a \.keras or \.h5 file at .*nowhere\.keras"):
         keras_file.load(tmp_path / "nowhere.keras")
 
 
