@@ -15,8 +15,9 @@
 TensorFlow is imported when `export` runs, not before.
 """
 
-from keraship.exporter.export import Exported, Row, export
+from keraship.exporter.export import Exported, export
 from keraship.exporter.formats import FORMATS, SCHEMES
+from keraship.exporter.outcome import Row
 from keraship.exporter.verify import Verified, verify
 
 __all__ = ["FORMATS", "SCHEMES", "Exported", "Row", "Verified", "export", "verify"]

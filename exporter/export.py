@@ -17,6 +17,7 @@ from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
 from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, SCHEMES, Material, model_name
 from keraship.exporter.names import SIGNATURES
+from keraship.exporter.outcome import Row, Verdict
 from keraship.exporter.verify import (
     TIMED,
     TOLERANCES,
@@ -40,18 +41,6 @@ if TYPE_CHECKING:
     from keraship.exporter.trace import Traced
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one artifact: its verdict, BEST, OK or REFUSED, and the reason where it was refused."""
-
-    model_name: str
-    scheme: str
-    format: str
-    artifact: Artifact | None
-    verdict: str
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -479,6 +468,6 @@ def _rows(run: _Run) -> tuple[Row, ...]:
 
 def _row(run: _Run, key: Key, best: Key) -> Row:
     scheme, format_ = key
-    verdict = "REFUSED" if key in run.refused else "BEST" if key == best else "OK"
+    verdict: Verdict = "REFUSED" if key in run.refused else "BEST" if key == best else "OK"
     artifact = None if key in run.refused else run.manifests[scheme].artifact(format_)
     return Row(model_name(run.job.name, scheme), scheme, format_, artifact, verdict, run.refused.get(key, ""))
