@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keraship import bundle
 from keraship.bundle import Artifact, Manifest
 from keraship.errors import ExportError, KerashipError, VerificationError
@@ -34,7 +36,7 @@ from keraship.exporter.verify import (
 from keraship.extras import require
 from keraship.keras_file import load
 from keraship.quiet import import_keras
-from keraship.samples import Samples, read_samples
+from keraship.samples import Samples, check_readable, read_samples
 
 if TYPE_CHECKING:
     from keraship.exporter.freeze import Frozen
@@ -103,8 +105,8 @@ def export(
         schemes=_schemes(formats, quantize, calibrated=calibrate is not None, tune=tune),
         inputs=inputs,
         outputs=outputs,
-        calibrate=_samples(calibrate),
-        evaluate=_samples(evaluate),
+        calibrate=_checked(calibrate),
+        evaluate=_checked(evaluate),
         max_drop=max_drop,
         tune=tune,
         keep_passing=keep_passing or tune,
@@ -134,8 +136,8 @@ class _Job:
     schemes: tuple[str, ...]
     inputs: Sequence[str] | None
     outputs: Sequence[str] | None
-    calibrate: Samples | None
-    evaluate: Samples | None
+    calibrate: Path | Samples | None
+    evaluate: Path | Samples | None
     max_drop: float
     tune: bool
     keep_passing: bool
@@ -354,8 +356,12 @@ def _schemes(formats: Sequence[str], asked: Sequence[str], *, calibrated: bool, 
     return "", *chosen
 
 
-def _samples(data: Path | str | Samples | None) -> Samples | None:
-    return data if data is None or isinstance(data, Samples) else read_samples(Path(data))
+def _checked(data: Path | str | Samples | None) -> Path | Samples | None:
+    """The data, or where it is; whatever is not there is said before TensorFlow is imported."""
+    if data is None or isinstance(data, Samples):
+        return data
+    check_readable(Path(data))
+    return Path(data)
 
 
 def _own_modules(model: Any) -> list[str]:
@@ -366,8 +372,14 @@ def _own_modules(model: Any) -> list[str]:
 
 
 def _evaluation_data(run: _Run) -> Samples | None:
-    data = run.job.evaluate if run.job.evaluate is not None else run.job.calibrate
-    return None if data is None else golden.fit(run.traced.signature, data)
+    return _fitted(run, run.job.evaluate if run.job.evaluate is not None else run.job.calibrate)
+
+
+def _fitted(run: _Run, data: Path | Samples | None) -> Samples | None:
+    if data is None:
+        return None
+    signature = run.traced.signature
+    return golden.fit(signature, read_samples(data, signature.inputs) if isinstance(data, Path) else data)
 
 
 _ANSWERS = 256 << 20  # bytes; answers to the user's data are held in memory, for each artifact once
@@ -383,9 +395,14 @@ _CALIBRATION = 1024  # rows; more change the ranges little, and cost time
 
 
 def _calibration(run: _Run) -> golden.Arrays | None:
-    if run.job.calibrate is None:
-        return None
-    return golden.fit(run.traced.signature, run.job.calibrate).head(_CALIBRATION).inputs
+    data = _fitted(run, run.job.calibrate)
+    return None if data is None else _spread(data, _CALIBRATION).inputs
+
+
+def _spread(data: Samples, count: int) -> Samples:
+    """Rows from all over the data, for files come sorted by class."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
+    return Samples({name: array[chosen] for name, array in data.inputs.items()})
 
 
 @contextlib.contextmanager

@@ -16,8 +16,9 @@ from typing import TypeVar
 import numpy as np
 
 from keraship.errors import DataError
+from keraship.image_files import FORMATS, BadImageError
 from keraship.models import task, text
-from keraship.models.images import FORMATS, MAXIMUM, BadImageError, ImageRows, Probed, probe, probe_mask
+from keraship.models.images import MAXIMUM, ImageRows, Probed, probe, probe_mask
 from keraship.models.rows import Array, Fault, Found
 from keraship.models.task import SEGMENTATION
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keraship.image_files import FORMATS, JPEG
 from keraship.models.augment import Augmentation, batch_seed, changed
-from keraship.models.images import FORMATS, JPEG, ImageRows
+from keraship.models.images import ImageRows
 from keraship.models.rows import Array, ArrayRows, Rows, order
 from keraship.models.task import IMAGES
 

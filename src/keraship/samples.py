@@ -1,7 +1,8 @@
-"""Data files to arrays by input name: what export calibrates and evaluates with, and what predict sends."""
+"""Data files and folders to arrays by input name: what export calibrates and evaluates with, and what predict sends."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from keraship import csv_samples, folder_samples
 from keraship.errors import DataError
+from keraship.signature import TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -32,13 +35,17 @@ class Samples:
         return Samples({name: array[:count] for name, array in self.inputs.items()}, labels)
 
 
-def read_samples(path: Path) -> Samples:
-    """The samples in an .npz file: one array per input, and `labels` where there are any.
+def read_samples(path: Path, inputs: Sequence[TensorSpec] = ()) -> Samples:
+    """The samples in a file or folder.
 
-    An .npy file holds one nameless array, which is the model's only input.
-    Raises DataError for a file that is missing, broken, empty, or whose arrays differ in their number of rows.
+    .npz: one array per input, and `labels` where there are any. .npy: one nameless array, for a model's only input.
+    .csv: with a header; a column per input, or all columns as one input's features; the labels are in a column of that
+    name. A folder: images, or class folders of images or of texts (.txt), whose labels are the places of their classes
+    in alphabetical order. inputs: the model's; a folder's images are brought to the size of the only one.
+    Raises DataError for what is missing, broken, empty, or whose arrays differ in their number of rows.
     """
-    arrays = _read_arrays(path)
+    check_readable(path)
+    arrays = folder_samples.read(path, inputs) if path.is_dir() else _read_file(path, inputs)
     labels = next((arrays.pop(key) for key in LABEL_KEYS if key in arrays), None)
     counts = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if labels is not None:
@@ -46,6 +53,14 @@ def read_samples(path: Path) -> Samples:
     if not arrays or len(set(counts.values())) != 1 or None in counts.values() or 0 in counts.values():
         raise DataError(f"expected arrays with one number of rows, 1 or more, in {path}; got {counts or 'no array'}")
     return Samples(arrays, labels)
+
+
+def check_readable(path: Path) -> None:
+    """Raise DataError where there is nothing at `path`, or no kind of data that is known."""
+    if not path.exists():
+        raise DataError(f"expected data at {path}; there is no such file")
+    if not path.is_dir() and path.suffix not in _READERS:
+        raise DataError(f"expected a folder, or data in a file that ends in {' or '.join(_READERS)}; got {path}")
 
 
 def named(samples: Samples, inputs: tuple[str, ...]) -> Samples:
@@ -61,24 +76,20 @@ def named(samples: Samples, inputs: tuple[str, ...]) -> Samples:
     return Samples({name: samples.inputs[name] for name in inputs}, samples.labels)
 
 
-def _read_arrays(path: Path) -> dict[str, Array]:
-    if path.suffix not in _READERS:
-        raise DataError(f"expected data in a file that ends in {' or '.join(_READERS)}; got {path}")
+def _read_file(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     try:
-        return _READERS[path.suffix](path)
-    except FileNotFoundError:
-        raise DataError(f"expected data at {path}; there is no such file") from None
+        return _READERS[path.suffix](path, inputs)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"expected plain arrays, as numpy.savez writes them, in {path}: {error}") from error
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
+def _read_npz(path: Path, _inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # np.load alone leaks a broken file
         return {name: archive[name] for name in archive.files}
 
 
-def _read_npy(path: Path) -> dict[str, Array]:
+def _read_npy(path: Path, _inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {"": np.load(path, allow_pickle=False)}
 
 
-_READERS = {".npz": _read_npz, ".npy": _read_npy}
+_READERS = {".npz": _read_npz, ".npy": _read_npy, ".csv": csv_samples.read}

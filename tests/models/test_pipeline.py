@@ -9,10 +9,11 @@ import tensorflow as tf
 from PIL import Image
 
 from keraship.errors import TrainingError
+from keraship.image_files import resize
 from keraship.models import task as tasks
 from keraship.models.augment import AUGMENTATIONS, Augmentation, batch_seed
 from keraship.models.data import ArrayRows, Dataset, fetch_all, load, order
-from keraship.models.images import resize, resize_mask
+from keraship.models.images import resize_mask
 from keraship.models.pipeline import batches
 from keraship.models.rows import Array, Inputs
 from keraship.models.sequence import Batches
