@@ -6,13 +6,23 @@ Source: protobuf's encoding, https://protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from pathlib import Path
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _LONGEST_VARINT = 10  # bytes
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 Value = int | memoryview
+
+
+def mapped(path: Path) -> memoryview:
+    """A file's bytes, which stay on the disk until they are read."""
+    if not path.stat().st_size:
+        raise ValueError("it is empty")
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Value]]:

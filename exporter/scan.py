@@ -15,6 +15,9 @@ from keraship.danger import DANGER, Finding, danger
 from keraship.errors import ModelError
 from keraship.exporter.scan_arrays import scan_npy, scan_zip
 from keraship.exporter.scan_keras import scan_hdf5
+from keraship.exporter.scan_onnx import scan_onnx
+from keraship.exporter.scan_tensorflow import scan_pb
+from keraship.exporter.scan_tflite import MAGIC, scan_tflite
 from keraship.keras_read import file_head
 
 Scan = Callable[[Path], Iterator[Finding]]
@@ -106,10 +109,11 @@ _BY_MAGIC: list[tuple[bytes, int, str, Scan]] = [
     (b"PK", 0, "zip", scan_zip),
     (b"\x89HDF\r\n\x1a\n", 0, "h5", scan_hdf5),
     (b"\x93NUMPY", 0, "npy", scan_npy),
+    (MAGIC, 4, "tflite", scan_tflite),
 ]
 """Bytes, where they stand, the format, its scanner."""
 
-_BY_SUFFIX: dict[str, tuple[str, Scan]] = {}
+_BY_SUFFIX: dict[str, tuple[str, Scan]] = {".onnx": ("onnx", scan_onnx), ".pb": ("tensorflow", scan_pb)}
 """Formats without a magic number."""
 
 _IN_FOLDERS = {*_BY_SUFFIX, ".keras", ".h5", ".hdf5", ".tflite", ".npz", ".npy", ".pkl", ".pickle", ".pt", ".pth"}
