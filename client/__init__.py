@@ -1,4 +1,4 @@
-"""Ask a running server: numpy arrays in, numpy arrays out, over TensorFlow Serving's gRPC API.
+"""Ask a running server: numpy arrays in, numpy arrays out, over TensorFlow Serving's gRPC or REST API.
 
     from keraship.client import Client
 
@@ -6,11 +6,23 @@
         scores = client.predict({"images": batch}).array
 
 It speaks to TensorFlow Serving, to `keraship serve` and to whatever else speaks that API, and needs no TensorFlow.
-`messages` builds and reads what goes over the wire, `channel` carries it, `client` is the thin shell over both.
+`core` says what a client does, step by step; `client` and `aio` are thin shells that perform the steps, one by waiting,
+one by awaiting. `messages` and `rest_messages` build and read what goes over the wire, the channels carry it.
 """
 
+from keraship.client.aio import AsyncClient
 from keraship.client.client import Client
-from keraship.client.messages import Metadata, ModelSpec, Prediction, VersionStatus
+from keraship.client.options import NO_RETRY, Retry, Tls
+from keraship.client.results import (
+    Class,
+    Classification,
+    Metadata,
+    ModelConfig,
+    ModelSpec,
+    Prediction,
+    Regression,
+    VersionStatus,
+)
 from keraship.errors import (
     Aborted,
     AlreadyExists,
@@ -34,9 +46,13 @@ from keraship.errors import (
 )
 
 __all__ = [
+    "NO_RETRY",
     "Aborted",
     "AlreadyExists",
+    "AsyncClient",
     "Cancelled",
+    "Class",
+    "Classification",
     "Client",
     "DataLoss",
     "DeadlineExceeded",
@@ -46,13 +62,17 @@ __all__ = [
     "InvalidInput",
     "KerashipError",
     "Metadata",
+    "ModelConfig",
     "ModelSpec",
     "NotFound",
     "OutOfRange",
     "PermissionDenied",
     "Prediction",
+    "Regression",
     "ResourceExhausted",
+    "Retry",
     "StatusError",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

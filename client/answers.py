@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from keraship.cli import print_table
-from keraship.client.messages import ModelSpec
+from keraship.client.results import ModelSpec
 from keraship.errors import DataError
 
 Array = np.ndarray[Any, Any]

@@ -13,10 +13,10 @@ import click
 import numpy as np
 
 from keraship.cli import print_json
+from keraship.client.address import parse_address
 from keraship.client.answers import WRITERS, Answer, document, show
-from keraship.client.channel import parse_address
 from keraship.client.client import Client
-from keraship.client.messages import Prediction
+from keraship.client.results import Prediction
 from keraship.errors import DataError, InvalidInput, Unimplemented
 from keraship.samples import Samples, named, read_samples
 from keraship.signature import DEFAULT_SIGNATURE

@@ -1,17 +1,30 @@
-"""What a client says and hears: requests built, answers read. It knows no transport."""
+"""What a client says and hears over gRPC: requests built, answers read. rest_messages is its twin."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, EncodeError
 
-from keraship.errors import Internal, InvalidArgument, InvalidInput
+from keraship.client.examples import Features
+from keraship.client.results import (
+    Array,
+    Class,
+    Classification,
+    Metadata,
+    ModelConfig,
+    ModelSpec,
+    Prediction,
+    Regression,
+    Target,
+    VersionStatus,
+)
+from keraship.client.steps import Call
+from keraship.errors import BY_CODE, Internal, InvalidArgument, InvalidInput
 from keraship.signature import Signature, TensorSpec
 from keraship.wire import to_array
 from keraship.wire.messages import METHODS, MODEL_SERVICE, PREDICTION_SERVICE, SignatureDefMap
@@ -21,137 +34,37 @@ from keraship.wire.signatures import to_signature
 from keraship.wire.tensor import as_elements
 from keraship.wire.write import join_predict_request, predict_head
 
-Array = np.ndarray[Any, Any]
-
 PREDICT = f"/{PREDICTION_SERVICE}/Predict"
+CLASSIFY = f"/{PREDICTION_SERVICE}/Classify"
+REGRESS = f"/{PREDICTION_SERVICE}/Regress"
+MULTI_INFERENCE = f"/{PREDICTION_SERVICE}/MultiInference"
 METADATA = f"/{PREDICTION_SERVICE}/GetModelMetadata"
 STATUS = f"/{MODEL_SERVICE}/GetModelStatus"
+RELOAD_CONFIG = f"/{MODEL_SERVICE}/HandleReloadConfigRequest"
+
+TASKS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
+"""What multi_inference can ask of a signature, and what TensorFlow Serving calls it."""
+
+TELLS_VERSION = True
+"""Whether an answer says which version gave it."""
 
 _SIGNATURES = "signature_def"
 _NOT_FOR_CALLERS = ("__saved_model_init_op", "__saved_model_train_op")  # TensorFlow keeps them among the signatures
 
 
-@dataclass(frozen=True)
-class Target:
-    """Which model is asked: its latest version, without `version` and `version_label`.
-
-    Raises ValueError for no name, for both a version and a label, and for a version that is no number from 0 on.
-    """
-
-    name: str
-    version: int | None = None
-    version_label: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("expected a model's name; got none: give model_name here, or to the client for all calls")
-        if self.version is not None and self.version_label is not None:
-            raise ValueError(
-                f"expected a version or a version_label; got both ({self.version} and {self.version_label!r})"
-            )
-        if self.version is not None and not 0 <= operator.index(self.version) < 2**63:
-            raise ValueError(f"expected a version of 0 or more; got {self.version}")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What the server used: the model, its version (None where it did not say), and the signature."""
-
-    name: str
-    version: int | None
-    signature_name: str
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a server says of a model.
-
-    signatures: by name. unreadable: why, for the signatures that arrays cannot be given for (sparse tensors).
-    optional: the inputs of each signature that have a default, and may be left out.
-    """
-
-    model_spec: ModelSpec
-    signatures: dict[str, Signature]
-    unreadable: dict[str, str] = field(default_factory=dict)
-    optional: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    @property
-    def version(self) -> int | None:
-        """The version that these signatures are of."""
-        return self.model_spec.version
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """How far a version is.
-
-    state: START, LOADING, AVAILABLE, UNLOADING, END or UNKNOWN.
-    error_code: why it is there, a code's name such as "NOT_FOUND"; "OK" without an error, then error_message is empty.
-    """
-
-    version: int
-    state: str
-    error_code: str
-    error_message: str
-
-    def __str__(self) -> str:
-        error = "" if self.error_code == "OK" else f" ({self.error_code}: {self.error_message})"
-        return f"version {self.version} is {self.state}{error}"
-
-
-class Prediction(Mapping[str, Array]):
-    """A model's answer: output name -> array, and `.model_spec`, what the server used.
-
-    The arrays are read-only; where the message allows it they share its memory. predict(copy=True) gives arrays that
-    can be written to. Strings are object arrays of bytes.
-    """
-
-    def __init__(self, outputs: Mapping[str, Array], model_spec: ModelSpec) -> None:
-        self._outputs = dict(outputs)
-        self.model_spec = model_spec
-
-    @property
-    def array(self) -> Array:
-        """The only output; raises ValueError where there are several."""
-        if len(self._outputs) != 1:
-            names = ", ".join(self._outputs) or "none"
-            raise ValueError(
-                f"expected one output for .array; the model gave {len(self._outputs)} ({names}): "
-                "take one by name, as in prediction['name']"
-            )
-        return next(iter(self._outputs.values()))
-
-    def __getitem__(self, name: str) -> Array:
-        return self._outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._outputs)
-
-    def __len__(self) -> int:
-        return len(self._outputs)
-
-    def __repr__(self) -> str:
-        outputs = ", ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in self.items())
-        spec = self.model_spec
-        version = "" if spec.version is None else f"/{spec.version}"
-        return f"<Prediction of {spec.name}{version} ({spec.signature_name}): {outputs}>"
-
-
-def predict_request(
+def predict_call(
     target: Target,
     inputs: Mapping[str, Any],
     *,
     signature_name: str,
     output_filter: Sequence[str] = (),
     specs: Iterable[TensorSpec] = (),
-) -> bytes:
-    """A PredictRequest's bytes.
+) -> Call:
+    """A Predict call.
 
     specs: the signature's inputs, where they are known; they tell a quantized type from the integers that hold it.
-    Raises InvalidInput for values that no tensor, or no message, can hold; ValueError for an output_filter of one str.
+    Raises InvalidInput for values that no tensor, or no message, can hold.
     """
-    if isinstance(output_filter, str):
-        raise ValueError(f"expected output_filter to be a list of names; got the text {output_filter!r}")
     declared = {spec.name: spec.dtype for spec in specs}
     tensors = []
     for name, value in inputs.items():
@@ -160,27 +73,74 @@ def predict_request(
         except (InvalidArgument, ValueError, TypeError) as error:
             raise InvalidInput(f"'{name}' is no tensor: {error}") from error
     try:
-        return join_predict_request(_predict_head(target, signature_name, tuple(output_filter)), tensors)
+        head = _predict_head(target, signature_name, tuple(output_filter))
+        return Call(PREDICT, join_predict_request(head, tensors), target.name)
     except (InvalidArgument, UnicodeEncodeError) as error:
         raise InvalidInput(str(error)) from error
 
 
-def metadata_request(target: Target) -> bytes:
-    """A GetModelMetadataRequest's bytes, for the signatures."""
+def classify_call(target: Target, examples: Sequence[Features], context: Features | None, signature_name: str) -> Call:
+    """A Classify call; context: features that all examples have."""
+    return _examples_call(CLASSIFY, target, examples, context, signature_name)
+
+
+def regress_call(target: Target, examples: Sequence[Features], context: Features | None, signature_name: str) -> Call:
+    """A Regress call."""
+    return _examples_call(REGRESS, target, examples, context, signature_name)
+
+
+def multi_inference_call(
+    target: Target, examples: Sequence[Features], context: Features | None, tasks: Mapping[str, str]
+) -> Call:
+    """A MultiInference call; tasks: signature name -> "classify" or "regress"."""
+    request = METHODS[MULTI_INFERENCE][0]()
+    for signature_name, method in tasks.items():
+        task = request.tasks.add(method_name=TASKS[method])
+        _write_spec(task.model_spec, target, signature_name)
+    _write_examples(request.input, examples, context)
+    return Call(MULTI_INFERENCE, _serialize(request), target.name)
+
+
+def metadata_call(target: Target) -> Call:
+    """A GetModelMetadata call, for the signatures."""
     request = METHODS[METADATA][0](metadata_field=[_SIGNATURES])
     _write_spec(request.model_spec, target)
-    return _serialize(request)
+    return Call(METADATA, _serialize(request), target.name)
 
 
-def status_request(target: Target) -> bytes:
-    """A GetModelStatusRequest's bytes."""
+def status_call(target: Target) -> Call:
+    """A GetModelStatus call."""
     request = METHODS[STATUS][0]()
     _write_spec(request.model_spec, target)
-    return _serialize(request)
+    return Call(STATUS, _serialize(request), target.name)
 
 
-def read_prediction(data: bytes, *, copy: bool = False) -> Prediction:
-    """The Prediction that a PredictResponse's bytes hold; raises Internal where they hold none."""
+def reload_config_call(models: Sequence[ModelConfig]) -> Call:
+    """A HandleReloadConfigRequest call."""
+    request = METHODS[RELOAD_CONFIG][0]()
+    request.config.model_config_list.SetInParent()
+    for model in models:
+        entry = request.config.model_config_list.config.add(
+            name=model.name, base_path=model.base_path, model_platform=model.platform
+        )
+        entry.version_labels.update(model.labels)
+        _write_policy(entry.model_version_policy, model.versions)
+    return Call(RELOAD_CONFIG, _serialize(request), "")
+
+
+def read_prediction(
+    data: bytes,
+    *,
+    target: Target | None = None,
+    signature_name: str = "",
+    signature: Signature | None = None,
+    output_filter: Sequence[str] = (),
+    copy: bool = False,
+) -> Prediction:
+    """The Prediction that a PredictResponse's bytes hold; raises Internal where they hold none.
+
+    The other arguments are what an answer over REST needs to be understood.
+    """
     read = read_predict_response(data)
     if read is not None:
         outputs, spec = read
@@ -189,17 +149,46 @@ def read_prediction(data: bytes, *, copy: bool = False) -> Prediction:
         return Prediction(_sealed(outputs, copy), _parsed_spec(spec))
     response = _parse(PREDICT, data)
     try:
-        outputs = {name: to_array(tensor, copy=copy) for name, tensor in sorted(response.outputs.items())}
+        outputs = {name: to_array(tensor, copy=copy) for name, tensor in response.outputs.items()}
     except InvalidArgument as error:
         raise Internal(f"expected tensors in the server's answer; it cannot be read: {error}", attempts=1) from error
     return Prediction(_sealed(outputs, copy), _read_spec(response.model_spec))
 
 
+def read_classification(data: bytes, target: Target, signature_name: str) -> Classification:
+    """The Classification in a ClassificationResponse's bytes."""
+    response = _parse(CLASSIFY, data)
+    return _classification(response.result, _read_spec(response.model_spec))
+
+
+def read_regression(data: bytes, target: Target, signature_name: str) -> Regression:
+    """The Regression in a RegressionResponse's bytes."""
+    response = _parse(REGRESS, data)
+    return _regression(response.result, _read_spec(response.model_spec))
+
+
+def read_multi_inference(data: bytes) -> dict[str, Classification | Regression]:
+    """What each signature answered, in a MultiInferenceResponse's bytes."""
+    found: dict[str, Classification | Regression] = {}
+    for result in _parse(MULTI_INFERENCE, data).results:
+        spec = _read_spec(result.model_spec)
+        kind = result.WhichOneof("result")
+        if kind not in _RESULTS:
+            raise Internal(f"expected classes or values for '{spec.signature_name}'; the server sent none", attempts=1)
+        found[spec.signature_name] = _RESULTS[kind](getattr(result, kind), spec)
+    return found
+
+
 def read_metadata(data: bytes) -> Metadata:
     """The Metadata that a GetModelMetadataResponse's bytes hold; raises Internal where they hold none."""
     response = _parse(METADATA, data)
-    found = Metadata(_read_spec(response.model_spec), {})
-    for name, message in sorted(_signature_defs(response).items()):
+    return metadata_of(_read_spec(response.model_spec), _signature_defs(response))
+
+
+def metadata_of(spec: ModelSpec, signature_defs: Mapping[str, Any]) -> Metadata:
+    """The Metadata in SignatureDefs by name."""
+    found = Metadata(spec, {})
+    for name, message in sorted(signature_defs.items()):
         if name in _NOT_FOR_CALLERS:
             continue
         try:
@@ -221,6 +210,68 @@ def read_status(data: bytes) -> tuple[VersionStatus, ...]:
         )
         for item in _parse(STATUS, data).model_version_status
     )
+
+
+def read_reload_config(data: bytes) -> None:
+    """Nothing, where a ReloadConfigResponse's bytes tell of success; raises the StatusError that they tell of."""
+    status = _parse(RELOAD_CONFIG, data).status
+    code = _enum_name(status, "error_code")
+    if code != "OK":
+        raise BY_CODE.get(code, BY_CODE["UNKNOWN"])(status.error_message, attempts=1)
+
+
+def _examples_call(
+    method: str, target: Target, examples: Sequence[Features], context: Features | None, signature_name: str
+) -> Call:
+    request = METHODS[method][0]()
+    _write_spec(request.model_spec, target, signature_name)
+    _write_examples(request.input, examples, context)
+    return Call(method, _serialize(request), target.name)
+
+
+def _write_examples(into: Any, examples: Sequence[Features], context: Features | None) -> None:
+    kind = into.example_list if context is None else into.example_list_with_context
+    kind.SetInParent()
+    for example in examples:
+        _write_features(kind.examples.add(), example)
+    if context is not None:
+        _write_features(kind.context, context)
+
+
+def _write_features(message: Any, features: Features) -> None:
+    message.features.SetInParent()
+    for name, (kind, values) in features.items():
+        feature = message.features.feature[name]
+        if kind:
+            getattr(feature, kind).value.extend(values)
+
+
+def _write_policy(policy: Any, versions: int | str | Sequence[int] | None) -> None:
+    if versions is None:
+        return
+    if versions == "all":
+        policy.all.SetInParent()
+    elif isinstance(versions, int):
+        policy.latest.num_versions = versions
+    elif isinstance(versions, str):
+        raise ValueError(f"expected versions to be a number, a list of numbers, or 'all'; got {versions!r}")
+    else:
+        policy.specific.versions.extend(versions)
+
+
+def _classification(result: Any, spec: ModelSpec) -> Classification:
+    classes = [tuple(Class(one.label, one.score) for one in each.classes) for each in result.classifications]
+    return Classification(classes, spec)
+
+
+def _regression(result: Any, spec: ModelSpec) -> Regression:
+    return Regression(np.array([each.value for each in result.regressions], np.float32), spec)
+
+
+_RESULTS: dict[str, Callable[[Any, ModelSpec], Classification | Regression]] = {
+    "classification_result": _classification,
+    "regression_result": _regression,
+}
 
 
 def _sealed(outputs: dict[str, Array], copy: bool) -> dict[str, Array]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from keraship import bundle
 from keraship.client import Client, InvalidInput, Unimplemented
-from keraship.client.channel import parse_address
+from keraship.client.address import parse_address
 from keraship.dtypes import by_name, has_fractions
 from keraship.errors import BundleError, DataError, ModelError, ServerError
 from keraship.extras import require

@@ -10,7 +10,7 @@ import pytest
 
 from keraship import errors
 from keraship.client import Client
-from keraship.client.channel import Address, parse_address
+from keraship.client.address import Address, parse_address
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ def test_addresses_are_read(text: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("grpcs://host:443", Address("grpcs://host:443", "host:443", tls=True)),
+        ("http://host:8501", Address("http://host:8501", "host:8501", "rest")),
+        ("http://host", Address("http://host", "host:80", "rest")),
+        ("https://host/a/b/", Address("https://host/a/b/", "host:443", "rest", True, "/a/b")),
+        ("http://[::1]:8501", Address("http://[::1]:8501", "[::1]:8501", "rest")),
+    ],
+)
+def test_urls_say_how_a_server_is_reached(text: str, address: Address) -> None:
+    """The protocol, TLS, and a path that a gateway wants first."""
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("localhost", "as in localhost:8500"),
@@ -46,8 +61,8 @@ def test_addresses_are_read(text: str, target: str) -> None:
         ("two words:8500", "with a port"),
         ("unix:", "path of a socket"),
         ("unix://host/path", "path of a socket"),
-        ("http://server:8501", "this client speaks gRPC, usually on port 8500: server:8500"),
-        ("https://server/v1/models", "this client speaks gRPC, usually on port 8500: server:8500"),
+        ("http://", "with a port"),
+        ("a:1,http://b:2", "reached in one way"),
     ],
 )
 def test_what_is_no_address_is_refused_at_once(text: str, says: str) -> None:

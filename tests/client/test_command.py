@@ -130,7 +130,6 @@ def test_numbers_that_json_has_not(run, address: str, tmp_path: Path) -> None:  
         (("m", "--input", "a"), "NAME=FILE"),
         (("localhost:8500/m", "x.npz", "--server", "h:1"), "the server once"),
         (("localhost/m", "x.npz"), "an address with a port"),
-        (("http://localhost:8501/m", "x.npz"), "speaks gRPC"),
         (("localhost:8500/", "x.npz"), "expected a model"),
         (("m", "x.npz", "--version", "1", "--label", "stable"), "--version or --label"),
     ],

@@ -34,6 +34,9 @@ def test_the_public_names_are_these() -> None:
         "InvalidArgument", "InvalidInput", "KerashipError", "NotFound", "OutOfRange", "PermissionDenied",
         "ResourceExhausted", "StatusError", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
     }  # fmt: skip
-    own = {"Client", "Metadata", "ModelSpec", "Prediction", "VersionStatus"}
+    own = {
+        "AsyncClient", "Class", "Classification", "Client", "Metadata", "ModelConfig", "ModelSpec", "NO_RETRY",
+        "Prediction", "Regression", "Retry", "Tls", "VersionStatus",
+    }  # fmt: skip
     assert set(keraship.client.__all__) == errors | own
     assert all(hasattr(keraship.client, name) for name in keraship.client.__all__)
