@@ -13,10 +13,29 @@ Names = MutableMapping[str, str]
 
 
 def canonicalize(model: Any) -> None:
-    """Rename and reorder all of a ModelProto but its inputs and outputs, in place; what no output needs is dropped."""
+    """Rename and reorder all of a ModelProto but its inputs and outputs, in place; what no output needs is dropped.
+
+    A node whose name holds a '/' is called after its layer, and keeps that name, with a number where it is taken.
+    """
     graph = model.graph
     fixed = {value.name: value.name for value in (*graph.input, *graph.output)}
     _rewrite(graph, ChainMap(fixed), _Numbers(set(fixed)))
+
+
+def walk(graph: Any) -> Iterator[Any]:
+    """All nodes, those in the bodies of loops and branches included."""
+    for node in graph.node:
+        yield node
+        for body in _bodies(node):
+            yield from walk(body)
+
+
+def tensors(graph: Any) -> Iterator[Any]:
+    """All initializers, those in the bodies of loops and branches included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for body in _bodies(node):
+            yield from tensors(body)
 
 
 class _Numbers:
@@ -32,6 +51,11 @@ class _Numbers:
             self._counts[kind] += 1
             if name not in self._taken:
                 return name
+
+    def label(self, label: str) -> str:
+        """The label itself the first time, then with a number."""
+        self._counts[label] += 1
+        return label if self._counts[label] == 1 else f"{label}_{self._counts[label] - 1}"
 
 
 def _rewrite(graph: Any, names: Names, numbers: _Numbers) -> None:
@@ -61,7 +85,8 @@ def _renamed(node: Any, names: Names, numbers: _Numbers) -> Any:
     copy.CopyFrom(node)
     copy.input[:] = [names.get(ref, ref) for ref in node.input]
     copy.output[:] = [names.get(ref, ref) for ref in node.output]
-    copy.name = next((name for name in copy.output if name), node.op_type)
+    output = next((name for name in copy.output if name), node.op_type)
+    copy.name = numbers.label(node.name) if "/" in node.name else output
     copy.ClearField("doc_string")
     for body in _bodies(copy):
         inside: Names = ChainMap({}, dict(names))

@@ -69,7 +69,7 @@ def _saved_model(material: Material, scheme: str, folder: Path) -> Coverage | No
 
 
 def _onnx(material: Material, _scheme: str, folder: Path) -> Coverage | None:
-    from keraship.exporter.to_onnx import write_onnx
+    from keraship.exporter.onnx_file import write_onnx
 
     write_onnx(material.onnx, folder)
     return None

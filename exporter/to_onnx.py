@@ -1,4 +1,4 @@
-"""A frozen graph to an ONNX model. The only file that imports tf2onnx.
+"""A frozen graph to an ONNX model. Only this file and onnx_ops.py import tf2onnx.
 
 tf2onnx leaves an op that it does not know in the file and says so only in its log; its optimizer goes on after an
 error. Here an op outside the ONNX standard, and an error of the optimizer, end the export.
@@ -6,70 +6,87 @@ error. Here an op outside the ONNX standard, and an error of the optimizer, end 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
+import onnxruntime
 import tensorflow as tf
 from tf2onnx import optimizer, tf_loader, tfonnx
 from tf2onnx import utils as tf2onnx_utils
 
-from keraship import bundle
 from keraship.errors import ExportError
-from keraship.exporter.canonical_onnx import canonicalize
+from keraship.exporter import onnx_ops, onnx_prepare
+from keraship.exporter.canonical_onnx import canonicalize, walk
 from keraship.exporter.freeze import LIMIT, Frozen
+from keraship.exporter.layer_names import layer_of
 from keraship.reasons import reason
 from keraship.signature import TensorSpec
 
 _DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 _ML_OPSET = 3
 
+_LABELLED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN"}
+"""What may hold weights: such nodes are called after their layers, "encoder/query/MatMul"."""
 
-def write_onnx(model: Any, folder: Path) -> None:
-    """Write a ModelProto as model.onnx into `folder`; raises ExportError where the file would pass 2 GB."""
-    if model.ByteSize() > LIMIT:
-        raise ExportError(f"the ONNX file would hold {model.ByteSize()} bytes, and {LIMIT} is the most; leave onnx out")
-    (folder / bundle.ONNX).write_bytes(model.SerializeToString(deterministic=True))
+_TEXT = ("String", "Regex", "Unicode", "Lookup", "HashTable", "SparseCross", "AsString", "Substr", "Base64", "of text")
 
 
 def to_onnx(frozen: Frozen, *, opset: int) -> Any:
-    """The ONNX ModelProto for a frozen graph: the signature's names, a batch dimension called `batch`.
+    """The ONNX ModelProto for a frozen graph, with the signature's names and a batch dimension called `batch`.
 
-    Raises ExportError where the model has ops that ONNX has not.
+    It is checked against the standard, and onnxruntime loads it; a model of more than 2 GB is checked where it is
+    written. The same graph gives the same bytes.
+    Raises ExportError, which names the layers with operations that ONNX has not.
     """
     model = _converted(frozen, opset)
-    _check_ops(model, opset)
+    _refuse([*_comparisons_of_text(frozen.graph), *_unknown(model, opset)], opset)
     _name_dimensions(model, frozen)
-    _drop_notes(model)
+    _label(model)
+    _tidy(model)
     canonicalize(model)
+    if model.ByteSize() <= LIMIT:
+        _check(model)
+    return model
+
+
+def _check(model: Any) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the converted model is not valid ONNX: {reason(error)}; leave onnx out of --formats"
         ) from error
-    return model
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ExportError(
+            f"onnxruntime cannot run the converted model: {reason(error)}; leave onnx out of --formats"
+        ) from error
 
 
 def _converted(frozen: Frozen, opset: int) -> Any:
     inputs = [spec.tensor for spec in frozen.signature.inputs]
     outputs = [spec.tensor for spec in frozen.signature.outputs]
+    prepared = onnx_prepare.prepared(frozen)
+    tables = onnx_prepare.tables(prepared)
     tf2onnx_utils.INTERNAL_NAME = 1  # names are numbered by a counter of the process; files shall not depend on it
     try:
         with tf.Graph().as_default():
-            tf.import_graph_def(frozen.graph, name="")
-            folded = tf_loader.tf_optimize(inputs, outputs, frozen.graph)
+            tf.import_graph_def(prepared, name="")
+            folded = tf_loader.tf_optimize(inputs, outputs, prepared)
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(folded, name="")
             converted = tfonnx.process_tf_graph(
                 graph,
                 continue_on_error=True,  # so that all missing ops are found, not the first
                 opset=opset,
+                extra_opset=[onnx.helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
                 input_names=inputs,
                 output_names=outputs,
-                custom_op_handlers={"Erfc": (_erfc, [])},
+                custom_op_handlers=onnx_ops.handlers(tables),
                 tensors_to_rename={spec.tensor: spec.name for spec in _specs(frozen)},
             )
             return optimizer.optimize_graph(converted, catch_errors=False).make_model("keraship")
@@ -84,24 +101,42 @@ def _specs(frozen: Frozen) -> tuple[TensorSpec, ...]:
     return frozen.signature.inputs + frozen.signature.outputs
 
 
-def _erfc(graph: Any, node: Any, _name: str, _args: Any) -> None:
-    """Erfc, which ONNX has not, and Keras' gelu is made of: 1 - Erf."""
-    dtypes, shapes, outputs, (tensor,) = node.output_dtypes, node.output_shapes, node.output, node.input
-    graph.remove_node(node.name)
-    one = graph.make_const(tf2onnx_utils.make_name("one"), np.ones((), tf2onnx_utils.map_onnx_to_numpy_type(dtypes[0])))
-    erf = graph.make_node("Erf", [tensor], dtypes=dtypes, shapes=shapes)
-    graph.make_node(
-        "Sub", [one.output[0], erf.output[0]], name=node.name, outputs=outputs, dtypes=dtypes, shapes=shapes
-    )
+def _comparisons_of_text(graph: Any) -> list[tuple[str, str]]:
+    """What tf2onnx makes comparisons of numbers: op and node."""
+    comparing = [node for node in graph.node if node.op in ("Equal", "NotEqual")]
+    text = tf.string.as_datatype_enum
+    return [(f"{node.op} of text", node.name) for node in comparing if node.attr["T"].type == text]
 
 
-def _check_ops(model: Any, opset: int) -> None:
-    unknown = sorted({_qualified(node) for node in _nodes(model.graph) if not _is_standard(node, opset)})
-    if unknown:
-        raise ExportError(
-            f"the model has operations that ONNX (opset {opset}) has not: {', '.join(unknown)}; "
-            "export it with --formats saved_model, or export the part of the model without them"
+def _unknown(model: Any, opset: int) -> list[tuple[str, str]]:
+    """What the standard does not hold: op and node."""
+    return [(_qualified(node), node.name) for node in walk(model.graph) if not _is_standard(node, opset)]
+
+
+def _refuse(unknown: list[tuple[str, str]], opset: int) -> None:
+    """Raise for operations, each with the name of its node; there may be none."""
+    if not unknown:
+        return
+    places: dict[str, set[str]] = {}
+    for op, node in unknown:
+        places.setdefault(_place(node), set()).add(op)
+    said = "; ".join(f"{', '.join(sorted(ops))} in {place}" for place, ops in sorted(places.items()))
+    remedy = _remedy([op for op, _ in unknown])
+    raise ExportError(f"the model has operations that ONNX (opset {opset}) has not: {said}; {remedy}")
+
+
+def _place(node: str) -> str:
+    layer = layer_of(node)
+    return f"the layer {layer!r}" if layer != node else "the model's own code"
+
+
+def _remedy(ops: list[str]) -> str:
+    if any(word in op for op in ops for word in _TEXT):
+        return (
+            "ONNX does not work on text: export the whole model with --formats saved_model, or the part behind these "
+            "layers, keras.Model(the outputs of these layers, model.outputs), and look text up before it is sent"
         )
+    return "export the model with --formats saved_model, or make these layers of other operations"
 
 
 def _is_standard(node: Any, opset: int) -> bool:
@@ -116,15 +151,6 @@ def _is_standard(node: Any, opset: int) -> bool:
 
 def _qualified(node: Any) -> str:
     return f"{node.domain}:{node.op_type}" if node.domain not in _DOMAINS else str(node.op_type)
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    """All nodes, those in the bodies of loops and branches included."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _nodes(body)
 
 
 def _name_dimensions(model: Any, frozen: Frozen) -> None:
@@ -143,6 +169,34 @@ def _name_dimensions(model: Any, frozen: Frozen) -> None:
                 shape.dim.add().dim_value = size
 
 
-def _drop_notes(model: Any) -> None:
-    """Shapes of tensors in between: runtimes infer them, and tf2onnx's hold dimensions with numbered names."""
-    model.graph.ClearField("value_info")
+def _label(model: Any) -> None:
+    """Call nodes that may hold weights after their layers; the others are named when all is put in order."""
+    for node in walk(model.graph):
+        layer = layer_of(node.name)
+        known = node.op_type in _LABELLED and layer != node.name
+        node.name = f"{layer}/{node.op_type}" if known else ""
+
+
+def _tidy(model: Any) -> None:
+    """Drop what nothing needs, and mend what tf2onnx gives that no runtime takes."""
+    model.graph.ClearField("value_info")  # runtimes infer shapes, and tf2onnx's hold dimensions with numbered names
+    for node in walk(model.graph):
+        if node.op_type == "ConvTranspose":
+            _mend_padding(node)
+    domains = {_DOMAINS[node.domain] for node in walk(model.graph)} | {""}
+    kept = [opset for opset in model.opset_import if _DOMAINS.get(opset.domain) in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def _mend_padding(node: Any) -> None:
+    """Padding below zero, which stands for rows to be added at the end: `output_padding` in ONNX."""
+    pads = next((attribute for attribute in node.attribute if attribute.name == "pads"), None)
+    if pads is None or min(pads.ints) >= 0:
+        return
+    half = len(pads.ints) // 2
+    totals = [begin + end for begin, end in zip(pads.ints[:half], pads.ints[half:], strict=True)]
+    node.attribute.append(onnx.helper.make_attribute("output_padding", [max(0, -total) for total in totals]))
+    begins = [begin if total >= 0 else 0 for begin, total in zip(pads.ints[:half], totals, strict=True)]
+    ends = [end if total >= 0 else 0 for end, total in zip(pads.ints[half:], totals, strict=True)]
+    pads.ints[:] = [*begins, *ends]
