@@ -4,7 +4,7 @@
 
     exported = export("run/best.keras", "repo", name="digits", evaluate="run/test.npz")
 
-1. load     a .keras file, safely, or a model in memory
+1. load     a .keras or .h5 file, safely, a SavedModel, or a model in memory
 2. trace    at inference, with the signature's names
 3. sample   golden inputs, and the Keras model's answers to them
 4. freeze   the weights become constants of one graph

@@ -98,7 +98,8 @@ class _Counts(click.ParamType):  # type: ignore[type-arg]  # generic in click's 
 @click.option(
     "--import", "imports", multiple=True, metavar="MODULE", help="A module that registers the model's classes."
 )
-@click.option("--trust", is_flag=True, help="Run the Python code that a Lambda layer brings.")
+@click.option("--trust", is_flag=True, help="Run the Python code of Lambda layers, a SavedModel's file operations.")
+@click.option("--signature", help="Which of a SavedModel's.  [default: serving_default, else the first]")
 @click.option("--json", "as_json", is_flag=True, help="Print the folder and the manifest as JSON.")
 def export(
     model: Path,
@@ -117,9 +118,12 @@ def export(
     evaluate: Path | None,
     imports: tuple[str, ...],
     trust: bool,
+    signature: str | None,
     as_json: bool,
 ) -> None:
-    """Export a .keras or .h5 file into a model repository, and prove every artifact equal to the model.
+    """Export a model into a model repository, and prove every artifact equal to it.
+
+    MODEL is a .keras or .h5 file, or a SavedModel's folder.
 
     Nothing is published unless every artifact answers as the Keras model does, in a fresh process without Keras.
 
@@ -148,6 +152,7 @@ def export(
             evaluate=evaluate,
             imports=imports,
             trust=trust,
+            signature=signature,
             progress=report,
         )
     if as_json:

@@ -20,6 +20,7 @@ from keraship.exporter.findings import Findings
 from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, SCHEMES, Material, model_name
 from keraship.exporter.names import SIGNATURES
 from keraship.exporter.outcome import Row, Verdict
+from keraship.exporter.random_layers import random_layers
 from keraship.exporter.verify import (
     TIMED,
     TOLERANCES,
@@ -34,7 +35,6 @@ from keraship.exporter.verify import (
     unreported,
 )
 from keraship.extras import require
-from keraship.keras_file import load
 from keraship.quiet import import_keras
 from keraship.samples import Samples, check_readable, read_samples
 
@@ -76,20 +76,23 @@ def export(
     timed: Sequence[int] = TIMED,
     imports: Sequence[str] = (),
     trust: bool = False,
+    signature: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Export a Keras model into the model repository `to`; published only once every artifact was proven.
 
-    model: the path of a .keras or .h5 file, or a keras.Model. name: the file's or the model's where left out. version:
-    the next one where left out. formats: out of FORMATS. quantize: schemes out of SCHEMES; each becomes a model of its
-    own, `name-scheme`, published together with `name`; int8 where only `calibrate` is given. calibrate: data like that
-    which the model will be asked, at least 100 rows. evaluate: data whose first rows become the golden samples, and on
-    whose labels accuracy is measured; the calibration data where left out. max_drop: the percentage points of accuracy
-    that a quantized artifact may lose. tune: try every scheme, publish the float model and the fastest that passes.
-    keep_passing: publish what passes where a quantized artifact is refused, instead of nothing. inputs, outputs: names
-    in the model's order, in place of the layers'. timed: the numbers of rows at which no quantized artifact may be
-    slower than the float one. imports: modules that register the model's own classes. progress: called with the name of
-    each stage. trust: run the Python code of Lambda layers, which are refused otherwise.
+    model: the path of a .keras or .h5 file or of a SavedModel's folder, or a keras.Model. name: the file's or the
+    model's where left out. version: the next one where left out. formats: out of FORMATS. quantize: schemes out of
+    SCHEMES; each becomes a model of its own, `name-scheme`, published together with `name`; int8 where only `calibrate`
+    is given. calibrate: data like that which the model will be asked, at least 100 rows. evaluate: data whose first
+    rows become the golden samples, and on whose labels accuracy is measured; the calibration data where left out.
+    max_drop: the percentage points of accuracy that a quantized artifact may lose. tune: try every scheme, publish the
+    float model and the fastest that passes. keep_passing: publish what passes where a quantized artifact is refused,
+    instead of nothing. inputs, outputs: names in the model's order, in place of the layers'. timed: the numbers of rows
+    at which no quantized artifact may be slower than the float one. imports: modules that register the model's own
+    classes. progress: called with the name of each stage. trust: run the Python code of Lambda layers and a
+    SavedModel's operations on files, which are refused otherwise. signature: which of a SavedModel's; serving_default,
+    else the first, where left out.
     Raises VersionExists and BundleError for the target, DataError for the data, ModelError for the file, ExportError
     for a model that cannot be exported, VerificationError for an artifact that does not answer as the model does, or
     is worse or slower than is allowed.
@@ -113,6 +116,7 @@ def export(
         timed=tuple(timed),
         imports=tuple(imports),
         trust=trust,
+        signature=signature,
         report=progress or unreported,
     )
     require("export", *sorted({package for format_ in job.formats for package in FORMATS[format_].packages}))
@@ -144,6 +148,7 @@ class _Job:
     timed: tuple[int, ...]
     imports: tuple[str, ...]
     trust: bool
+    signature: str | None
     report: Progress
 
 
@@ -205,15 +210,17 @@ class _Run:
 def _load(run: _Run) -> None:
     run.job.report("load")
     import_keras()
-    model = run.job.model
-    run.model = load(model, imports=run.job.imports, trust=run.job.trust) if isinstance(model, Path) else model
+    from keraship.exporter import load
+
+    run.model = load.load(run.job.model, imports=run.job.imports, trust=run.job.trust)
 
 
 def _trace(run: _Run) -> None:
-    from keraship.exporter import trace
+    from keraship.exporter import load
 
     run.job.report("trace")
-    run.traced = trace.trace(run.model, inputs=run.job.inputs, outputs=run.job.outputs)
+    job = run.job
+    run.traced = load.trace_any(run.model, signature=job.signature, inputs=job.inputs, outputs=job.outputs)
 
 
 def _sample(run: _Run) -> None:
@@ -221,7 +228,7 @@ def _sample(run: _Run) -> None:
     run.job.report("sample")
     signature, answer = run.traced.signature, run.traced.answer
     run.data = _evaluation_data(run)
-    run.samples = golden.golden(signature, answer, run.data)
+    run.samples = golden.golden(signature, answer, run.data, blame=partial(random_layers, run.model))
     if run.data is not None and run.data.labels is not None:
         quality.check_labels(run.samples[1], run.data.labels)
     if run.data is not None and golden.is_batchable(signature):
@@ -318,7 +325,7 @@ def _publish(run: _Run) -> None:
 
 
 STEPS: tuple[Callable[[_Run], None], ...] = (
-    _load,  # a .keras file, safely, or a model in memory
+    _load,  # a .keras or .h5 file, safely, a SavedModel, or a model in memory
     _trace,  # at inference, with the signature's names
     _sample,  # golden inputs, and the Keras model's answers to them and to the user's data
     _freeze,  # the weights become constants of one graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,11 +142,22 @@ def _sorted_by_key(keys: Any, values: Any) -> tuple[Any, Any]:
 
 def _table_types(graph: Any, name: str, resource: Any) -> tuple[int, int]:
     """The types of a table's keys and values, which only the ops that use it know."""
-    for node in graph.node:
-        if node.op == "LookupTableFindV2" and node.input[0].partition(":")[0] == name:
+    using = list(_users(graph, name))
+    for node in using:
+        if node.op == "LookupTableFindV2":
             return node.attr["Tin"].type, node.attr["Tout"].type
-    users = sorted({node.op for node in graph.node if any(ref.partition(":")[0] == name for ref in node.input)})
+    users = sorted({node.op for node in using})
     raise ExportError(
         f"the model holds a resource that cannot be written into an artifact: {resource!r:.200}, used by "
         f"{', '.join(users) or 'nothing'}; only weights and lookup tables can"
     )
+
+
+def _users(graph: Any, name: str) -> Iterator[Any]:
+    """The nodes that take a node's output, also where functions that were inlined hand it on."""
+    for node in graph.node:
+        if any(reference.partition(":")[0] == name for reference in node.input):
+            if node.op == "Identity":
+                yield from _users(graph, node.name)
+            else:
+                yield node

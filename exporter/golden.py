@@ -16,6 +16,7 @@ from keraship.signature import Signature, TensorSpec, check_array, format_shape
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 Answer = Callable[[Arrays], Arrays]
+Blame = Callable[[Callable[[], Any]], list[str]]
 
 ROWS = 8
 BATCHES = (1, 2, 7)
@@ -26,10 +27,13 @@ _INT_LIMITS = (10, 2)  # small, for integers mostly are indices into a vocabular
 _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
 
 
-def golden(signature: Signature, answer: Answer, data: Samples | None) -> tuple[Arrays, Arrays]:
+def golden(
+    signature: Signature, answer: Answer, data: Samples | None, *, blame: Blame = lambda _ask: []
+) -> tuple[Arrays, Arrays]:
     """Sample inputs of 8 rows (or of the model's own fixed number), and the Keras model's answers.
 
     data: where its first rows come from; without it they are drawn at random, with a fixed seed.
+    blame: the names of the layers that are random, given a function that has the model answer once.
     Raises ExportError where the model fails on them, or answers differently when asked twice.
     """
     candidates = iter([_from_data(signature, data)] if data is not None else _drawn(signature))
@@ -45,7 +49,7 @@ def golden(signature: Signature, answer: Answer, data: Samples | None) -> tuple[
                     f"the model fails on sample inputs {signature} ({type(error).__name__}: {reason(error)}); "
                     "give it rows that it can answer: --evaluate DATA"
                 ) from error
-    _check_repeats(outputs, answer(inputs))
+    _check_repeats(outputs, answer(inputs), lambda: blame(lambda: answer(inputs)))
     return inputs, outputs
 
 
@@ -137,7 +141,7 @@ def _draw_words(random: np.random.Generator, shape: tuple[int, ...], _limit: int
 _DRAW = {"b": _draw_integers, "i": _draw_integers, "u": _draw_integers, "O": _draw_words}
 
 
-def _check_repeats(first: Arrays, second: Arrays) -> None:
+def _check_repeats(first: Arrays, second: Arrays, random_layers: Callable[[], list[str]]) -> None:
     for name, array in first.items():
         if array.dtype.kind in "iubO":
             same = np.array_equal(array, second[name])
@@ -146,7 +150,8 @@ def _check_repeats(first: Arrays, second: Arrays) -> None:
                 array.astype(complex), second[name].astype(complex), rtol=1e-3, atol=1e-5, equal_nan=True
             )
         if not same:
+            layers = " and ".join(map(repr, random_layers())) or "a layer"
             raise ExportError(
-                f"the model's output {name!r} differs when it is asked twice; a layer is random at inference too, "
-                "such as one that is called with training=True"
+                f"the model's output {name!r} differs when it is asked twice: {layers} draws random numbers at "
+                "inference too; call it without training=True, or leave it out, and save the model again"
             )

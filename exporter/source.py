@@ -18,10 +18,10 @@ _PACKAGES = ("tensorflow", "keras", "onnx", "tf2onnx", "onnxruntime", "numpy")
 
 
 def source(model: Any, path: Path | None, quality: Quality | None) -> Source:
-    """The Source of a Keras model; path: its file, None for a model that only was in memory."""
+    """The Source of a Keras model; path: its file or folder, None for a model that only was in memory."""
     return Source(
         file=path.name if path else "",
-        sha256=bundle.file_entry(path).sha256 if path else _digest(model),
+        sha256=_digest_path(path) if path else _digest(model),
         model=type(model).__name__,
         weights_bytes=sum(int(np.prod(weight.shape)) * _item_size(weight) for weight in model.weights),
         quality=quality,
@@ -42,6 +42,16 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _digest_path(path: Path) -> str:
+    """Of a file; of a folder's files with their names."""
+    if not path.is_dir():
+        return bundle.file_entry(path).sha256
+    digest = hashlib.sha256()
+    for name, entry in sorted(bundle.file_entries(path, ".").items()):
+        digest.update(f"{name} {entry.sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def _digest(model: Any) -> str:
