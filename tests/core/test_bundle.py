@@ -285,3 +285,39 @@ def _start_export_that_hangs(repository: Path) -> subprocess.Popen[str]:
     assert process.stdout.readline() == "staged\n"
     process.stdout.close()
     return process
+
+
+def fill(stagings: dict[str, bundle.Staging]) -> None:
+    for staging in stagings.values():
+        (staging.folder / bundle.ONNX).write_bytes(b"model")
+
+
+def test_versions_that_belong_together_get_one_number(tmp_path: Path) -> None:
+    """Higher than any version of any of them, so that a variant's number is its model's."""
+    (tmp_path / "m-int8" / "4").mkdir(parents=True)
+    with bundle.stage_all(tmp_path, ["m", "m-int8"]) as stagings:
+        fill(stagings)
+    assert [staging.published for staging in stagings.values()] == [tmp_path / "m" / "5", tmp_path / "m-int8" / "5"]
+    assert bundle.model_names(tmp_path) == ["m", "m-int8"]
+
+
+def test_what_is_dropped_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither a version nor a folder."""
+    with bundle.stage_all(tmp_path, ["m", "m-int8"]) as stagings:
+        fill(stagings)
+        stagings["m-int8"].dropped = True
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert stagings["m-int8"].published is None
+
+
+def test_versions_that_belong_together_are_published_all_or_none(tmp_path: Path) -> None:
+    """Something in the way of the second takes the first back."""
+    with pytest.raises(BundleError), bundle.stage_all(tmp_path, ["m", "m-int8"]) as stagings:
+        fill(stagings)
+        (tmp_path / "m-int8" / "1").write_text("a file in the way")
+    assert bundle.versions(tmp_path / "m") == {}
+    with pytest.raises(VersionExists):
+        (tmp_path / "n-int8" / "2").mkdir(parents=True)
+        with bundle.stage_all(tmp_path, ["n", "n-int8"], 2):
+            raise AssertionError("not reached")
+    assert not (tmp_path / "n").exists()
