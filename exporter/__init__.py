@@ -6,18 +6,19 @@
 
 1. load     a .keras or .h5 file, safely, a SavedModel, or a model in memory
 2. trace    at inference, with the signature's names
-3. sample   golden inputs, and the Keras model's answers to them
+3. sample   golden inputs, and the Keras model's answers to them and to the user's data
 4. freeze   the weights become constants of one graph
-5. write    a SavedModel, an ONNX model, warm-up requests
+5. write    each format, as it is and quantized by each scheme
 6. verify   each artifact in a fresh process that has neither Keras nor the model's code
-7. publish  the version appears in the repository, whole
+7. gate     what quantized artifacts lose against what they may lose
+8. publish  the versions appear in the repository, whole and together
 
 TensorFlow is imported when `export` runs, not before.
 """
 
 from keraship.exporter.export import Exported, export
 from keraship.exporter.formats import FORMATS, SCHEMES
-from keraship.exporter.outcome import Row
+from keraship.exporter.outcome import Outcome, Row
 from keraship.exporter.verify import Verified, verify
 
-__all__ = ["FORMATS", "SCHEMES", "Exported", "Row", "Verified", "export", "verify"]
+__all__ = ["FORMATS", "SCHEMES", "Exported", "Outcome", "Row", "Verified", "export", "verify"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 
 from keraship import bundle
 from keraship.bundle import Artifact, Manifest
-from keraship.errors import ExportError, KerashipError, VerificationError
+from keraship.errors import KerashipError, VerificationError
 from keraship.exporter import fidelity, gate, golden, quality
+from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
-from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, SCHEMES, Material, model_name
+from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, Material, model_name
+from keraship.exporter.job import Job, Progress, checked, chosen, schemes
 from keraship.exporter.names import SIGNATURES
-from keraship.exporter.outcome import Row, Verdict
+from keraship.exporter.outcome import Distribution, Outcome, Row, write_outcome
 from keraship.exporter.random_layers import random_layers
 from keraship.exporter.verify import (
     TIMED,
@@ -36,26 +39,25 @@ from keraship.exporter.verify import (
 )
 from keraship.extras import require
 from keraship.quiet import import_keras
-from keraship.samples import Samples, check_readable, read_samples
+from keraship.samples import Samples, read_samples
 
 if TYPE_CHECKING:
     from keraship.exporter.freeze import Frozen
     from keraship.exporter.trace import Traced
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Exported:
     """A version that was published: its folder, and what its manifest says.
 
-    variants: the quantized models published with it, by scheme. rows: every artifact that was made, with its verdict.
+    outcome: every artifact that was asked for, with its verdict, and what pictures of it need. variants: the quantized
+    models published with it, by scheme.
     """
 
     folder: Path
     manifest: Manifest
+    outcome: Outcome
     variants: dict[str, Exported] = field(default_factory=dict)
-    rows: tuple[Row, ...] = ()
 
 
 def export(
@@ -101,15 +103,15 @@ def export(
         export("run/best.keras", "repo", calibrate="run/train.npz", evaluate="run/test.npz", quantize=["int8"])
     """
     path = Path(model) if isinstance(model, str | Path) else None
-    job = _Job(
+    job = Job(
         model=path or model,
         name=name or (path.stem if path else str(getattr(model, "name", "model"))),
-        formats=_chosen("formats", formats, FORMATS),
-        schemes=_schemes(formats, quantize, calibrated=calibrate is not None, tune=tune),
+        formats=chosen("formats", formats, FORMATS),
+        schemes=schemes(formats, quantize, calibrated=calibrate is not None, tune=tune),
         inputs=inputs,
         outputs=outputs,
-        calibrate=_checked(calibrate),
-        evaluate=_checked(evaluate),
+        calibrate=checked(calibrate),
+        evaluate=checked(evaluate),
         max_drop=max_drop,
         tune=tune,
         keep_passing=keep_passing or tune,
@@ -130,28 +132,6 @@ def export(
     return run.exported()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is asked for, checked as far as it can be without TensorFlow. The first scheme is "", the float model."""
-
-    model: Any
-    name: str
-    formats: tuple[str, ...]
-    schemes: tuple[str, ...]
-    inputs: Sequence[str] | None
-    outputs: Sequence[str] | None
-    calibrate: Path | Samples | None
-    evaluate: Path | Samples | None
-    max_drop: float
-    tune: bool
-    keep_passing: bool
-    timed: tuple[int, ...]
-    imports: tuple[str, ...]
-    trust: bool
-    signature: str | None
-    report: Progress
-
-
 Key = tuple[str, str]
 """An artifact: its scheme and its format."""
 
@@ -160,20 +140,22 @@ Key = tuple[str, str]
 class _Run:
     """An export under way: what the steps have come to, each field set by the step that is named behind it."""
 
-    job: _Job
+    job: Job
     stagings: dict[str, bundle.Staging]
     checks: Checks
     model: Any = None  # load
     traced: Traced = None  # type: ignore[assignment]  # trace
     samples: tuple[golden.Arrays, golden.Arrays] = ({}, {})  # sample
-    data: Samples | None = None  # sample
-    reference: Reference | None = None  # sample
+    data: Samples = None  # type: ignore[assignment]  # sample
+    reference: Reference = None  # type: ignore[assignment]  # sample
     frozen: Frozen = None  # type: ignore[assignment]  # freeze
     coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
     found: dict[Key, Findings] = field(default_factory=dict)  # verify
     fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
+    errors: dict[Key, tuple[Distribution, ...]] = field(default_factory=dict)  # verify
     refused: dict[Key, str] = field(default_factory=dict)  # write, verify, gate
     manifests: dict[str, Manifest] = field(default_factory=dict)  # publish
+    outcome: Outcome = None  # type: ignore[assignment]  # publish
 
     @property
     def keys(self) -> list[Key]:
@@ -199,12 +181,12 @@ class _Run:
         """What was published."""
         published = {scheme: staging.published for scheme, staging in self.stagings.items()}
         done = {
-            scheme: Exported(folder, self.manifests[scheme])
+            scheme: Exported(folder, self.manifests[scheme], self.outcome)
             for scheme, folder in published.items()
             if folder is not None
         }
         base = done.pop("")
-        return replace(base, variants=done, rows=_rows(self))
+        return replace(base, variants=done)
 
 
 def _load(run: _Run) -> None:
@@ -227,12 +209,14 @@ def _sample(run: _Run) -> None:
     """Golden inputs and the Keras model's answers; its answers to the user's data."""
     run.job.report("sample")
     signature, answer = run.traced.signature, run.traced.answer
-    run.data = _evaluation_data(run)
-    run.samples = golden.golden(signature, answer, run.data, blame=partial(random_layers, run.model))
-    if run.data is not None and run.data.labels is not None:
-        quality.check_labels(run.samples[1], run.data.labels)
-    if run.data is not None and golden.is_batchable(signature):
-        run.data = run.data.head(_affordable(run.samples[1], len(run.data)))
+    data = _evaluation_data(run)
+    run.samples = golden.golden(signature, answer, data, blame=partial(random_layers, run.model))
+    if data is not None and data.labels is not None:
+        quality.check_labels(run.samples[1], data.labels)
+    if data is None or not golden.is_batchable(signature):
+        run.data, run.reference = Samples(run.samples[0]), Reference(run.samples[1])
+    else:
+        run.data = data.head(_affordable(run.samples[1], len(data)))
         run.reference = Reference(golden.in_parts(answer, run.data.inputs), run.data.labels)
 
 
@@ -257,8 +241,7 @@ def _write(run: _Run) -> None:
 
 def _verify(run: _Run) -> None:
     """Ask every artifact in a fresh process; the float ones must answer as the Keras model."""
-    data = run.data.inputs if run.reference is not None and run.data is not None else None
-    with asking(run.traced.signature, _cases(run), data) as questions:
+    with asking(run.traced.signature, _cases(run), run.data.inputs) as questions:
         for key in run.made:
             run.job.report(" ".join(filter(None, ("verify", key[1], key[0]))))
             with _refusing(run, key):
@@ -270,7 +253,7 @@ def _verify(run: _Run) -> None:
 
 def _ask(run: _Run, key: Key, questions: Questions) -> None:
     scheme, format_ = key
-    answers = questions.work / f"answers-{scheme}-{format_}" if run.reference is not None else None
+    answers = questions.work / f"answers-{scheme}-{format_}"
     run.found[key] = found = run.checks.ask(
         format_,
         run.stagings[scheme].folder,
@@ -279,8 +262,11 @@ def _ask(run: _Run, key: Key, questions: Questions) -> None:
         baseline=run.stagings[""].folder if scheme else None,
         answers=answers,
     )
-    if run.reference is not None and answers is not None and not found.faults:
-        run.fidelity[key] = fidelity.measure(run.reference, bundle.read_golden(answers)[1])
+    given = {} if found.faults else bundle.read_golden(answers)[1]
+    expected = run.reference.outputs
+    if all(name in given and given[name].shape == array.shape for name, array in expected.items()):
+        run.fidelity[key] = fidelity.measure(run.reference, given)
+        run.errors[key] = tuple(distribution(name, array, given[name]) for name, array in expected.items())
 
 
 def _gate(run: _Run) -> None:
@@ -309,7 +295,7 @@ def _publish(run: _Run) -> None:
     for scheme, format_ in run.refused:
         _remove(run.stagings[scheme].folder, FORMATS[format_].files)
     path = run.job.model if isinstance(run.job.model, Path) else None
-    origin = source.source(run.model, path, run.reference.quality if run.reference else None)
+    origin = source.source(run.model, path, run.reference.quality)
     for scheme, staging in run.stagings.items():
         keys = [key for key in run.made if key[0] == scheme]
         staging.dropped = not keys
@@ -322,6 +308,9 @@ def _publish(run: _Run) -> None:
             scheme=scheme,
         )
         bundle.write_manifest(staging.folder, run.manifests[scheme])
+    run.outcome = _outcome(run, origin)
+    for staging in run.stagings.values():
+        write_outcome(staging.folder, run.outcome)
 
 
 STEPS: tuple[Callable[[_Run], None], ...] = (
@@ -335,40 +324,6 @@ STEPS: tuple[Callable[[_Run], None], ...] = (
     _publish,  # all versions appear together, whole
 )
 """The pipeline."""
-
-
-def _chosen(what: str, asked: Sequence[str], known: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys([asked] if isinstance(asked, str) else asked))
-    unknown = [name for name in chosen if name not in known]
-    if unknown or not chosen:
-        raise ExportError(f"expected {what} out of {', '.join(known)}; got {', '.join(unknown) or 'none'}")
-    return chosen
-
-
-def _schemes(formats: Sequence[str], asked: Sequence[str], *, calibrated: bool, tune: bool) -> tuple[str, ...]:
-    """The schemes to make, the float model first."""
-    formats = _chosen("formats", formats, FORMATS)
-    possible = {scheme for format_ in formats for scheme in FORMATS[format_].schemes}
-    if tune:
-        return "", *(name for name in SCHEMES if name in possible and (calibrated or name not in CALIBRATED))
-    chosen = _chosen("schemes to quantize by", asked, SCHEMES) if asked else CALIBRATED if calibrated else ()
-    needing = [scheme for scheme in chosen if scheme in CALIBRATED]
-    if needing and not calibrated:
-        raise ExportError(
-            f"{needing[0]} has to be calibrated on data like that which the model will be asked: --calibrate DATA"
-        )
-    for scheme in chosen:
-        if scheme not in possible:
-            raise ExportError(f"expected a scheme that {' or '.join(formats)} can hold; got {scheme}")
-    return "", *chosen
-
-
-def _checked(data: Path | str | Samples | None) -> Path | Samples | None:
-    """The data, or where it is; whatever is not there is said before TensorFlow is imported."""
-    if data is None or isinstance(data, Samples):
-        return data
-    check_readable(Path(data))
-    return Path(data)
 
 
 def _own_modules(model: Any) -> list[str]:
@@ -413,7 +368,7 @@ def _spread(data: Samples, count: int) -> Samples:
 
 
 @contextlib.contextmanager
-def _refusing(run: _Run, key: Key) -> Any:
+def _refusing(run: _Run, key: Key) -> Iterator[None]:
     """A quantized artifact that can't be made, or whose process dies, is refused; the float one ends the export."""
     try:
         yield
@@ -485,13 +440,27 @@ def _are_rows_independent(run: _Run, key: Key, tolerance: float) -> bool:
     return not scheme or (scheme != "dynamic" and is_row_independent(run.found["", format_], run.tolerance))
 
 
-def _rows(run: _Run) -> tuple[Row, ...]:
+def _outcome(run: _Run, origin: bundle.Source) -> Outcome:
     best = min(run.made, key=partial(_latency, run))
-    return tuple(_row(run, key, best) for key in run.keys)
+    return Outcome(
+        name=run.job.name,
+        source=origin,
+        signatures=run.manifests[""].signatures,
+        rows=tuple(_row(run, key, best) for key in run.keys),
+        tools=run.manifests[""].tools,
+        max_drop=run.job.max_drop,
+        machine=platform.processor() or platform.machine(),
+    )
 
 
 def _row(run: _Run, key: Key, best: Key) -> Row:
     scheme, format_ = key
-    verdict: Verdict = "REFUSED" if key in run.refused else "BEST" if key == best else "OK"
-    artifact = None if key in run.refused else run.manifests[scheme].artifact(format_)
-    return Row(model_name(run.job.name, scheme), scheme, format_, artifact, verdict, run.refused.get(key, ""))
+    return Row(
+        model_name=model_name(run.job.name, scheme),
+        scheme=scheme,
+        format=format_,
+        artifact=_artifact(run, key) if key in run.found and key not in run.refused else None,
+        verdict="REFUSED" if key in run.refused else "BEST" if key == best else "OK",
+        reason=run.refused.get(key, "the fastest" if key == best else ""),
+        errors=run.errors.get(key, ()),
+    )

@@ -86,7 +86,9 @@ def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
     answers = runner.run(inputs)
     repeated = compare(answers, runner.run(inputs), len(answers))
     if request.data and request.answers:
-        _answer_data(runner, Path(request.data), Path(request.answers))
+        inputs_asked, _ = bundle.read_golden(Path(request.data))
+        given = golden.in_parts(runner.run, inputs_asked) if request.batchable else runner.run(inputs_asked)
+        bundle.write_golden(Path(request.answers), {}, given, compress=False)
     whole = int(request.whole)
     timed = {size: golden.cycled(inputs, size) for size in request.timed} if request.batchable else {whole: inputs}
     return Findings(
@@ -98,12 +100,6 @@ def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
         latency_ms={str(size): _latency(runner, batch) for size, batch in timed.items()},
         latency_ratio=_ratios(runner, load(Path(request.baseline)), timed) if request.baseline else {},
     )
-
-
-def _answer_data(runner: Runner, data: Path, answers: Path) -> None:
-    """Ask the artifact about the user's data, part by part."""
-    inputs, _ = bundle.read_golden(data)
-    bundle.write_golden(answers, {}, golden.in_parts(runner.run, inputs), compress=False)
 
 
 def compare(expected: Arrays, got: Arrays, rows: int) -> list[Comparison]:
