@@ -40,7 +40,7 @@ def check_arguments(batch_size: int | None, in_flight: int, errors: str) -> None
 
 def is_arrays(inputs: Any) -> bool:
     """Whether `inputs` are rows that are all there: arrays by name, one array, or a pandas DataFrame."""
-    return isinstance(inputs, Mapping | np.ndarray) or is_frame(inputs)
+    return isinstance(inputs, Mapping | np.ndarray | np.generic) or is_frame(inputs)
 
 
 def cut(inputs: Any, batch_size: int) -> Iterator[Piece]:

@@ -86,9 +86,11 @@ class RestTransport:
     def close(self) -> None:
         """Close the connections; calls that are under way end as Cancelled."""
         self._closed = True
-        for connection in [*self._busy, *(each for idle in self._idle.values() for each in idle)]:
+        for connection in list(self._busy):
             connection.abort()
-        self._idle.clear()
+        for (pid, _), idle in list(self._idle.items()):
+            while idle and pid == os.getpid():
+                idle.pop().close()
 
     def _start(self, attempt: Attempt) -> _Started:
         return _Started(self, attempt)
@@ -254,8 +256,12 @@ class _Connection(http.client.HTTPConnection):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = plain
         if self._context is not None:
-            plain.settimeout(self.left())
-            self._socket = self._context.wrap_socket(plain, server_hostname=self._server_name)
+            try:
+                plain.settimeout(self.left())
+                self._socket = self._context.wrap_socket(plain, server_hostname=self._server_name)
+            except OSError:
+                plain.close()
+                raise
         self.sock = _Timed(self._socket, self)
 
     def _connected(self) -> socket.socket:

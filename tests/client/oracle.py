@@ -19,11 +19,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.framework import tensor_util
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 Spec = tuple[int, "list[int] | None"]  # DataType and sizes; None for unknown rank
@@ -40,12 +44,15 @@ SIGNATURES: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {
 
 state = {"version": 1}
 calls: collections.Counter[str] = collections.Counter()
+headers: dict[str, str] = {}
+reloaded: list[str] = []
 
 
 class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]  # it has no types
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
         name = request.model_spec.name
         calls[f"predict:{name}"] += 1
+        headers.update({key: value for key, value in context.invocation_metadata() if isinstance(value, str)})
         response = predict_pb2.PredictResponse()
         response.model_spec.CopyFrom(request.model_spec)
         response.model_spec.version.value = version_of(request.model_spec)
@@ -72,8 +79,37 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):  # type
         response.metadata["signature_def"].Pack(signatures)
         return response
 
+    def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
+        response = classification_pb2.ClassificationResponse(model_spec=resolved(request.model_spec))
+        classify(request.input, response.result)
+        return response
+
+    def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
+        response = regression_pb2.RegressionResponse(model_spec=resolved(request.model_spec))
+        regress(request.input, response.result)
+        return response
+
+    def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
+        response = inference_pb2.MultiInferenceResponse()
+        for task in request.tasks:
+            result = response.results.add(model_spec=resolved(task.model_spec))
+            if task.method_name == "tensorflow/serving/classify":
+                classify(request.input, result.classification_result)
+            else:
+                assert task.method_name == "tensorflow/serving/regress"
+                regress(request.input, result.regression_result)
+        return response
+
 
 class Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]  # it has no types
+    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
+        reloaded[:] = [str(request.config.model_config_list)]
+        response = model_management_pb2.ReloadConfigResponse()
+        if any(not model.base_path for model in request.config.model_config_list.config):
+            response.status.error_code = 3
+            response.status.error_message = "Expected model to have an absolute path"
+        return response
+
     def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802  # gRPC's name
         name = request.model_spec.name
         calls[f"status:{name}"] += 1
@@ -89,6 +125,40 @@ class Models(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
             ready = name != "loading" or calls["status:loading"] > 2
             response.model_version_status.add(version=version, state=30 if ready else 20)
         return response
+
+
+def resolved(spec: Any) -> Any:
+    """The spec with the version that answers."""
+    spec.version.value = version_of(spec)
+    return spec
+
+
+def examples_of(message: Any) -> Any:
+    """Each example, over the context where there is one."""
+    if message.WhichOneof("kind") == "example_list":
+        return message.example_list.examples
+    listed = message.example_list_with_context
+    merged = [tf.train.Example.FromString(listed.context.SerializeToString()) for _ in listed.examples]
+    for example, own in zip(merged, listed.examples, strict=True):
+        example.MergeFromString(own.SerializeToString())
+    return merged
+
+
+def classify(message: Any, result: Any) -> None:
+    """A class for each feature: its name and kind, and the number of its values or its first one."""
+    for example in examples_of(message):
+        classes = result.classifications.add()
+        for name, feature in sorted(example.features.feature.items()):
+            kind = feature.WhichOneof("kind")
+            values = getattr(feature, kind).value if kind else []
+            score = values[0] if kind in ("float_list", "int64_list") else len(values)
+            classes.classes.add(label=f"{name}:{kind}", score=score)
+
+
+def regress(message: Any, result: Any) -> None:
+    """The sum of the feature x."""
+    for example in examples_of(message):
+        result.regressions.add(value=sum(example.features.feature["x"].float_list.value))
 
 
 def version_of(spec: Any) -> int:
@@ -133,6 +203,12 @@ def control(request: Any, outputs: Any) -> None:
     if "count" in request.inputs:
         key = tf.make_ndarray(request.inputs["count"]).item().decode()
         outputs["calls"].CopyFrom(tf.make_tensor_proto(calls[key], tf.int64))
+    if "reloaded" in request.inputs:
+        outputs["config"].CopyFrom(tf.make_tensor_proto("".join(reloaded)))
+    if "header" in request.inputs:
+        outputs["header"].CopyFrom(
+            tf.make_tensor_proto(headers.get(tf.make_ndarray(request.inputs["header"]).item().decode(), ""))
+        )
     outputs["done"].CopyFrom(tf.make_tensor_proto(True))
 
 
