@@ -449,8 +449,15 @@ def _outcome(run: _Run, origin: bundle.Source) -> Outcome:
         rows=tuple(_row(run, key, best) for key in run.keys),
         tools=run.manifests[""].tools,
         max_drop=run.job.max_drop,
+        notes=_notes(run),
         machine=platform.processor() or platform.machine(),
     )
+
+
+def _notes(run: _Run) -> tuple[str, ...]:
+    if run.data.labels is not None and run.reference.scores is None:
+        return ("the labels fit none of the outputs, so quality was judged by agreement with the Keras model alone",)
+    return ()
 
 
 def _row(run: _Run, key: Key, best: Key) -> Row:

@@ -1,4 +1,4 @@
-"""How true an artifact is to the Keras model on the user's data: agreement, error, quality where there are labels."""
+"""How true an artifact is to the Keras model on the user's data: agreement, error, and quality by its labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keraship.bundle import Drop, Quality
-from keraship.exporter import quality
+from keraship.exporter import quality, scores
+from keraship.exporter.scores import Scores
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -24,8 +25,13 @@ class Reference:
     @property
     def quality(self) -> Quality | None:
         """The Keras model's own quality; None where there are no labels for it."""
-        right = _right(self.outputs, self.labels)
-        return None if right is None else quality.accuracy(right)
+        own = self.scores
+        return None if own is None else scores.summary(own)
+
+    @property
+    def scores(self) -> Scores | None:
+        """How good each row is; None where there are no labels that the outputs can be judged by."""
+        return None if self.labels is None else scores.score(self.outputs, self.labels)
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,14 @@ class Fidelity:
 def measure(reference: Reference, answers: Arrays) -> Fidelity:
     """Compare answers, arrays by output name of the reference's shapes, with the reference."""
     agreements = [_agreement(array, answers[name]) for name, array in reference.outputs.items() if _classes(array)]
-    before, after = (_right(outputs, reference.labels) for outputs in (reference.outputs, answers))
-    judged = before is not None and after is not None
+    before, after = reference.scores, Reference(answers, reference.labels).scores
+    judged = before is not None and after is not None and before.metric == after.metric
     return Fidelity(
         rows=len(next(iter(reference.outputs.values()))),
         agreement=min(agreements, default=None),
         error=max((relative_error(array, answers[name]) for name, array in reference.outputs.items()), default=0.0),
-        quality=quality.accuracy(after) if judged and after is not None else None,
-        drop=quality.drop(before, after) if judged and before is not None and after is not None else None,
+        quality=scores.summary(after) if after is not None else None,
+        drop=scores.drop(before, after) if judged and before is not None and after is not None else None,
     )
 
 
@@ -85,7 +91,3 @@ def _agreement(expected: Array, got: Array) -> float:
 
 def _top(scores: Array) -> Array:
     return np.asarray(scores.astype(np.float32).argmax(axis=1))
-
-
-def _right(outputs: Arrays, labels: Array | None) -> Array | None:
-    return None if labels is None else quality.correct(outputs, labels)

@@ -1,35 +1,15 @@
-"""How good a model's answers are on data with labels: accuracy, with a 95 % confidence interval."""
+"""Outputs that are scores of classes, and labels that are classes: which rows are right."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keraship.bundle import Drop, Quality
 from keraship.errors import DataError
-from keraship.intervals import Z_95, wilson
 
 Array = np.ndarray[Any, Any]
-
-
-def accuracy(right: Array) -> Quality:
-    """The share of rows that are right, as `correct` tells it."""
-    count = int(right.sum())
-    return Quality("accuracy", count / len(right), *wilson(count, len(right)), len(right))
-
-
-def drop(before: Array, after: Array) -> Drop:
-    """How much worse `after` is than `before`, in percentage points, from the same rows put to both.
-
-    The interval is that of a mean of paired differences (each -1, 0 or 1), which is narrow where few rows change.
-    """
-    differences = (before.astype(float) - after.astype(float)) * 100
-    half = Z_95 * float(differences.std()) / math.sqrt(len(differences))
-    points = float(differences.mean())
-    return Drop(points, points - half, points + half)
 
 
 def correct(outputs: Mapping[str, Array], labels: Array) -> Array | None:
