@@ -11,7 +11,8 @@ from keraship.exporter.outcome import Distribution
 
 Array = np.ndarray[Any, Any]
 
-_PER_DECADE = 2  # bins: enough to see a shape, few enough to count rows that are rare
+_LEAST, _LARGEST = 1e-20, 1e20  # errors beyond are counted with these
+_PER_DECADE = 2  # bins: enough to see a shape, few enough to count rows that are few
 
 
 def distribution(output: str, expected: Array, got: Array) -> Distribution:
@@ -20,7 +21,7 @@ def distribution(output: str, expected: Array, got: Array) -> Distribution:
     expected, got: of one shape; of texts and booleans, one that differs has an error of 1.
     """
     errors = _errors(expected, got)
-    finite = errors[np.isfinite(errors) & (errors > 0)]
+    finite = np.clip(errors[np.isfinite(errors) & (errors > 0)], _LEAST, _LARGEST)
     edges = _edges(finite)
     bins = np.searchsorted(edges, finite, side="right") - 1
     return Distribution(

@@ -19,7 +19,7 @@ def correct(outputs: Mapping[str, Array], labels: Array) -> Array | None:
     None where no output fits: labels that are no classes, outputs that are no scores.
     """
     for scores in outputs.values():
-        truth = _classes(labels, scores)
+        truth = true_classes(labels, scores)
         if truth is not None:
             return np.asarray(_predicted(scores) == truth)
     return None
@@ -40,13 +40,11 @@ def check_labels(outputs: Mapping[str, Array], labels: Array) -> None:
         )
 
 
-def has_classes(scores: Array) -> bool:
-    """Whether an output is a row of scores for each sample: floats of shape (rows, 2 or more)."""
-    return scores.ndim == 2 and scores.shape[1] >= 2 and scores.dtype.kind in "fV"
+def true_classes(labels: Array, scores: Array) -> Array | None:
+    """The labels as class numbers, int (rows,), where `scores` can be judged by them; else None.
 
-
-def _classes(labels: Array, scores: Array) -> Array | None:
-    """The labels as class numbers, where `scores` can be judged by them."""
+    labels: as `correct` takes them. scores: (rows, classes), or (rows,) or (rows, 1) where they are probabilities.
+    """
     if len(scores) != len(labels) or not (has_classes(scores) or _is_probability(scores)):
         return None
     if has_classes(scores) and labels.shape == scores.shape:
@@ -56,6 +54,11 @@ def _classes(labels: Array, scores: Array) -> Array | None:
         return None
     top = scores.shape[1] if has_classes(scores) else 2
     return flat[:, 0].astype(int) if flat.min() >= 0 and flat.max() < top else None
+
+
+def has_classes(scores: Array) -> bool:
+    """Whether an output is a row of scores for each sample: floats of shape (rows, 2 or more)."""
+    return scores.ndim == 2 and scores.shape[1] >= 2 and scores.dtype.kind in "fV"
 
 
 def _predicted(scores: Array) -> Array:
