@@ -416,7 +416,7 @@ def _artifact(run: _Run, key: Key) -> Artifact:
         format=format_,
         files=bundle.file_entries(run.stagings[scheme].folder, *FORMATS[format_].files),
         load_seconds=found.load_seconds,
-        parity=parity(found, tolerance),
+        parity=_parity(found, faithful, tolerance, quantized=bool(scheme)),
         row_independent=_are_rows_independent(run, key, tolerance),
         latency_ms=found.latency_ms,
         quality=faithful.quality if faithful else None,
@@ -425,6 +425,12 @@ def _artifact(run: _Run, key: Key) -> Artifact:
         coverage=run.coverage.get(key),
         drop=faithful.drop if faithful and scheme else None,
     )
+
+
+def _parity(found: Findings, faithful: Fidelity | None, tolerance: float, *, quantized: bool) -> bundle.Parity:
+    """On the golden samples; the agreement of quantized artifacts on the user's data, which are more."""
+    own = parity(found, tolerance)
+    return replace(own, agreement=faithful.agreement) if quantized and faithful else own
 
 
 def _recorded_tolerance(found: Findings) -> float:

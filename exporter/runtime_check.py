@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     """Check artifacts of one format, as the module describes, until standard input ends."""
     format_, blocked = arguments[0], [name for name in arguments[1].split(",") if name]
     block(blocked)
-    load = _RUNTIMES[format_]()
+    load = RUNTIMES[format_]()
     say(READY)
     for line in sys.stdin:
         request = findings.decode_request(line)
@@ -70,9 +70,7 @@ def block(modules: list[str]) -> None:
 
 def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
     """Load the artifact and measure all that a Findings holds."""
-    start = time.perf_counter()
-    runner = load(Path(request.version))
-    load_seconds = time.perf_counter() - start
+    load_seconds, runner = loaded(load, Path(request.version))
     faults = list(_signature_faults(request.signature, runner.signatures))
     if faults:
         return Findings(load_seconds, tuple(faults), (), 0.0, None)
@@ -97,9 +95,16 @@ def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
         tuple(comparisons),
         repeat_error=max(comparison.max_rel for comparison in repeated),
         row_error=_row_error(runner, inputs, answers) if request.batchable else None,
-        latency_ms={str(size): _latency(runner, batch) for size, batch in timed.items()},
+        latency_ms={str(size): latency(runner, batch) for size, batch in timed.items()},
         latency_ratio=_ratios(runner, load(Path(request.baseline)), timed) if request.baseline else {},
     )
+
+
+def loaded(load: Callable[[Path], Runner], version: Path) -> tuple[float, Runner]:
+    """The artifact in a version's folder, and the seconds that it took to load."""
+    start = time.perf_counter()
+    runner = load(version)
+    return time.perf_counter() - start, runner
 
 
 def compare(expected: Arrays, got: Arrays, rows: int) -> list[Comparison]:
@@ -134,7 +139,8 @@ def _row_error(runner: Runner, inputs: Arrays, answers: Arrays) -> float:
     return max(comparison.max_rel for comparison in compare(answers, joined, count))
 
 
-def _latency(runner: Runner, batch: Arrays) -> float:
+def latency(runner: Runner, batch: Arrays) -> float:
+    """The median of some calls, in milliseconds."""
     return statistics.median(_times([runner], batch)[0]) * 1e3
 
 
@@ -198,7 +204,7 @@ def _onnx() -> Callable[[Path], Runner]:
     return _Onnx
 
 
-_RUNTIMES = {"saved_model": _saved_model, "onnx": _onnx}
+RUNTIMES = {"saved_model": _saved_model, "onnx": _onnx}
 
 
 class _SavedModel:
