@@ -90,7 +90,7 @@ def _train(name: str, path: Path) -> None:
     built.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)),
         "sparse_categorical_crossentropy",
-        ["accuracy"],
+        metrics=["accuracy"],
         jit_compile=False,
     )
     built.fit(images, labels, batch_size=64, epochs=EPOCHS[name], verbose=2)

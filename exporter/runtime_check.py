@@ -216,14 +216,15 @@ class _SavedModel:
         self._constant = tf.constant
         self._model = tf.saved_model.load(str(version))
         self._function = self._model.signatures[DEFAULT_SIGNATURE]
-        self.signatures = _saved_signatures(version)
+        self.signatures = saved_signatures(version)
 
     def run(self, inputs: Arrays) -> Arrays:
         answers = self._function(**{name: self._constant(array) for name, array in inputs.items()})
         return {name: np.asarray(tensor) for name, tensor in answers.items()}
 
 
-def _saved_signatures(version: Path) -> dict[str, Signature]:
+def saved_signatures(version: Path) -> dict[str, Signature]:
+    """The signatures of a SavedModel, by name; those that loaders use for themselves left out."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     from keraship.wire.signatures import to_signature
