@@ -26,7 +26,7 @@ def walk(graph: Any) -> Iterator[Any]:
     """All nodes, those in the bodies of loops and branches included."""
     for node in graph.node:
         yield node
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from walk(body)
 
 
@@ -34,8 +34,16 @@ def tensors(graph: Any) -> Iterator[Any]:
     """All initializers, those in the bodies of loops and branches included."""
     yield from graph.initializer
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from tensors(body)
+
+
+def bodies(node: Any) -> Iterator[Any]:
+    """The graphs inside of a node: a loop's, a branch's."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 class _Numbers:
@@ -88,7 +96,7 @@ def _renamed(node: Any, names: Names, numbers: _Numbers) -> Any:
     output = next((name for name in copy.output if name), node.op_type)
     copy.name = numbers.label(node.name) if "/" in node.name else output
     copy.ClearField("doc_string")
-    for body in _bodies(copy):
+    for body in bodies(copy):
         inside: Names = ChainMap({}, dict(names))
         for value in body.input:
             inside[value.name] = numbers.name("body_input")
@@ -128,14 +136,7 @@ def _from_outputs(graph: Any) -> Iterator[Any]:
 def _needs(node: Any) -> Iterator[str]:
     """What a node reads: its inputs, and what the bodies of loops and branches take from around them."""
     yield from node.input
-    for body in _bodies(node):
+    for body in bodies(node):
         for inner in body.node:
             yield from _needs(inner)
         yield from (value.name for value in body.output)
-
-
-def _bodies(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

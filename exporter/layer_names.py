@@ -7,7 +7,10 @@ import re
 from tensorflow.python.framework import op_def_registry
 
 _COUNTER = re.compile(r"_\d+$")
-_SCOPES = {"batchnorm", "moments", "einsum", "loop_body", "pfor", "while", "body", "cond", "convolution", "resize"}
+_SCOPES = {
+    *("batchnorm", "moments", "einsum", "Tensordot", "convolution", "resize"),
+    *("loop_body", "pfor", "while", "body", "cond"),
+}
 """Scopes that TensorFlow and Keras open inside of a layer's call."""
 
 

@@ -9,10 +9,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from keraship import bundle
-from keraship.errors import ExportError
 from keraship.exporter.canonical_onnx import tensors
 from keraship.exporter.freeze import LIMIT
-from keraship.reasons import reason
+from keraship.exporter.onnx_check import invalid
 
 DATA = f"{bundle.ONNX}.data"
 """The weights of a model that is too large for one file; always beside model.onnx, which names it so."""
@@ -35,9 +34,7 @@ def write_onnx(model: Any, folder: Path, *, limit: int = LIMIT) -> list[str]:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
-            f"the converted model is not valid ONNX: {reason(error)}; leave onnx out of --formats"
-        ) from error
+        raise invalid(error) from error
     return [bundle.ONNX, DATA]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import onnx
-import onnxruntime
 import tensorflow as tf
 from tf2onnx import optimizer, tf_loader, tfonnx
 from tf2onnx import utils as tf2onnx_utils
@@ -17,13 +16,11 @@ from tf2onnx import utils as tf2onnx_utils
 from keraship.errors import ExportError
 from keraship.exporter import onnx_ops, onnx_prepare
 from keraship.exporter.canonical_onnx import canonicalize, walk
-from keraship.exporter.freeze import LIMIT, Frozen
+from keraship.exporter.freeze import Frozen
 from keraship.exporter.layer_names import layer_of
+from keraship.exporter.onnx_check import DOMAINS, ML_OPSET, check, is_standard
 from keraship.reasons import reason
 from keraship.signature import TensorSpec
-
-_DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
-_ML_OPSET = 3
 
 _LABELLED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN"}
 """What may hold weights: such nodes are called after their layers, "encoder/query/MatMul"."""
@@ -44,27 +41,8 @@ def to_onnx(frozen: Frozen, *, opset: int) -> Any:
     _label(model)
     _tidy(model)
     canonicalize(model)
-    if model.ByteSize() <= LIMIT:
-        _check(model)
+    check(model)
     return model
-
-
-def _check(model: Any) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
-            f"the converted model is not valid ONNX: {reason(error)}; leave onnx out of --formats"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ExportError(
-            f"onnxruntime cannot run the converted model: {reason(error)}; leave onnx out of --formats"
-        ) from error
 
 
 def _converted(frozen: Frozen, opset: int) -> Any:
@@ -83,7 +61,7 @@ def _converted(frozen: Frozen, opset: int) -> Any:
                 graph,
                 continue_on_error=True,  # so that all missing ops are found, not the first
                 opset=opset,
-                extra_opset=[onnx.helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
+                extra_opset=[onnx.helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
                 input_names=inputs,
                 output_names=outputs,
                 custom_op_handlers=onnx_ops.handlers(tables),
@@ -110,7 +88,7 @@ def _comparisons_of_text(graph: Any) -> list[tuple[str, str]]:
 
 def _unknown(model: Any, opset: int) -> list[tuple[str, str]]:
     """What the standard does not hold: op and node."""
-    return [(_qualified(node), node.name) for node in walk(model.graph) if not _is_standard(node, opset)]
+    return [(_qualified(node), node.name) for node in walk(model.graph) if not is_standard(node, opset)]
 
 
 def _refuse(unknown: list[tuple[str, str]], opset: int) -> None:
@@ -139,18 +117,8 @@ def _remedy(ops: list[str]) -> str:
     return "export the model with --formats saved_model, or make these layers of other operations"
 
 
-def _is_standard(node: Any, opset: int) -> bool:
-    if node.domain not in _DOMAINS:
-        return False
-    version = _ML_OPSET if node.domain == "ai.onnx.ml" else opset
-    try:
-        return not onnx.defs.get_schema(node.op_type, version, _DOMAINS[node.domain]).deprecated
-    except onnx.defs.SchemaError:
-        return False
-
-
 def _qualified(node: Any) -> str:
-    return f"{node.domain}:{node.op_type}" if node.domain not in _DOMAINS else str(node.op_type)
+    return f"{node.domain}:{node.op_type}" if node.domain not in DOMAINS else str(node.op_type)
 
 
 def _name_dimensions(model: Any, frozen: Frozen) -> None:
@@ -183,8 +151,8 @@ def _tidy(model: Any) -> None:
     for node in walk(model.graph):
         if node.op_type == "ConvTranspose":
             _mend_padding(node)
-    domains = {_DOMAINS[node.domain] for node in walk(model.graph)} | {""}
-    kept = [opset for opset in model.opset_import if _DOMAINS.get(opset.domain) in domains]
+    domains = {DOMAINS[node.domain] for node in walk(model.graph)} | {""}
+    kept = [opset for opset in model.opset_import if DOMAINS.get(opset.domain) in domains]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 
