@@ -19,6 +19,7 @@ from keraship.exporter.export import export as export_model
 from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, SCHEMES
 from keraship.exporter.verify import TIMED
 from keraship.exporter.verify import verify as verify_version
+from keraship.exporter.wanted import SCALES
 
 
 class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in click's later stubs only
@@ -79,6 +80,22 @@ class _Counts(click.ParamType):  # type: ignore[type-arg]  # generic in click's 
 @click.option("--calibrate", type=click.Path(path_type=Path), help="Data like that which the model will be asked.")
 @click.option("--inputs", type=_Names(), help="Names for the inputs, in the model's order: a,b.")
 @click.option("--outputs", type=_Names(), help="Names for the outputs, in the model's order.")
+@click.option("--classify", is_flag=True, help="Add the signature classify: tf.Examples in, classes and scores out.")
+@click.option("--regress", is_flag=True, help="Add the signature regress: tf.Examples in, a number for each out.")
+@click.option("--labels", help="The classes' names for classify: a,b,c or a file with one a line.")
+@click.option(
+    "--image-input",
+    is_flag=False,
+    flag_value="",
+    help="Add predict_images, which takes JPEG, PNG, GIF or BMP bytes for this input, or for the only one of images.",
+)
+@click.option(
+    "--image-scale",
+    type=click.Choice(tuple(SCALES)),
+    default="none",
+    show_default=True,
+    help="What predict_images makes of pixels, for models that do not scale them.",
+)
 @click.option("--evaluate", type=click.Path(path_type=Path), help="An .npz file with inputs and labels to judge by.")
 @click.option(
     "--max-drop",
@@ -115,6 +132,11 @@ def export(
     timed: tuple[int, ...],
     inputs: tuple[str, ...] | None,
     outputs: tuple[str, ...] | None,
+    classify: bool,
+    regress: bool,
+    labels: str | None,
+    image_input: str | None,
+    image_scale: str,
     evaluate: Path | None,
     imports: tuple[str, ...],
     trust: bool,
@@ -149,6 +171,11 @@ def export(
             timed=timed,
             inputs=inputs,
             outputs=outputs,
+            classify=classify,
+            regress=regress,
+            labels=labels,
+            image_input=True if image_input == "" else image_input or False,
+            image_scale=image_scale,
             evaluate=evaluate,
             imports=imports,
             trust=trust,

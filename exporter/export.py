@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
 from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, Material, model_name
 from keraship.exporter.job import Job, Progress, checked, chosen, schemes
-from keraship.exporter.names import SIGNATURES
+from keraship.exporter.names import SIGNATURES, offered
 from keraship.exporter.outcome import Distribution, Outcome, Row, write_outcome
 from keraship.exporter.random_layers import random_layers
 from keraship.exporter.verify import (
@@ -37,13 +37,16 @@ from keraship.exporter.verify import (
     raise_faults,
     unreported,
 )
+from keraship.exporter.wanted import want
 from keraship.extras import require
 from keraship.quiet import import_keras
 from keraship.samples import Samples, read_samples
 
 if TYPE_CHECKING:
     from keraship.exporter.freeze import Frozen
+    from keraship.exporter.signatures import Additions
     from keraship.exporter.trace import Traced
+    from keraship.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ def export(
     imports: Sequence[str] = (),
     trust: bool = False,
     signature: str | None = None,
+    classify: bool = False,
+    regress: bool = False,
+    labels: Sequence[str] | Path | str | None = None,
+    image_input: bool | str = False,
+    image_scale: str = "none",
     progress: Progress | None = None,
 ) -> Exported:
     """Export a Keras model into the model repository `to`; published only once every artifact was proven.
@@ -94,7 +102,10 @@ def export(
     at which no quantized artifact may be slower than the float one. imports: modules that register the model's own
     classes. progress: called with the name of each stage. trust: run the Python code of Lambda layers and a
     SavedModel's operations on files, which are refused otherwise. signature: which of a SavedModel's; serving_default,
-    else the first, where left out.
+    else the first, where left out. classify, regress: add signatures that take tf.Examples to the SavedModel; labels:
+    the classes' names, or a file with one a line. image_input: add predict_images, which takes encoded images for the
+    input of this name (True: for the only one that can be); image_scale: out of SCALES, for a model that does not scale
+    pixels itself.
     Raises VersionExists and BundleError for the target, DataError for the data, ModelError for the file, ExportError
     for a model that cannot be exported, VerificationError for an artifact that does not answer as the model does, or
     is worse or slower than is allowed.
@@ -119,6 +130,14 @@ def export(
         imports=tuple(imports),
         trust=trust,
         signature=signature,
+        wanted=want(
+            formats,
+            classify=classify,
+            regress=regress,
+            labels=labels,
+            image_input=image_input,
+            image_scale=image_scale,
+        ),
         report=progress or unreported,
     )
     require("export", *sorted({package for format_ in job.formats for package in FORMATS[format_].packages}))
@@ -145,6 +164,8 @@ class _Run:
     checks: Checks
     model: Any = None  # load
     traced: Traced = None  # type: ignore[assignment]  # trace
+    additions: Additions | None = None  # trace
+    others: Mapping[str, tuple[golden.Arrays, golden.Arrays]] = field(default_factory=dict)  # sample
     samples: tuple[golden.Arrays, golden.Arrays] = ({}, {})  # sample
     data: Samples = None  # type: ignore[assignment]  # sample
     reference: Reference = None  # type: ignore[assignment]  # sample
@@ -203,6 +224,10 @@ def _trace(run: _Run) -> None:
     run.job.report("trace")
     job = run.job
     run.traced = load.trace_any(run.model, signature=job.signature, inputs=job.inputs, outputs=job.outputs)
+    if job.wanted.names:
+        from keraship.exporter import signatures
+
+        run.additions = signatures.additions(run.traced.signature, job.wanted)
 
 
 def _sample(run: _Run) -> None:
@@ -211,6 +236,10 @@ def _sample(run: _Run) -> None:
     signature, answer = run.traced.signature, run.traced.answer
     data = _evaluation_data(run)
     run.samples = golden.golden(signature, answer, data, blame=partial(random_layers, run.model))
+    if run.additions is not None:
+        from keraship.exporter import signatures
+
+        run.others = signatures.sample(signature, run.job.wanted, answer, run.samples)
     if data is not None and data.labels is not None:
         quality.check_labels(run.samples[1], data.labels)
     if data is None or not golden.is_batchable(signature):
@@ -224,7 +253,7 @@ def _freeze(run: _Run) -> None:
     from keraship.exporter import freeze
 
     run.job.report("freeze")
-    run.frozen = freeze.freeze(run.traced)
+    run.frozen = replace(freeze.freeze(run.traced), additions=run.additions)
 
 
 def _write(run: _Run) -> None:
@@ -233,6 +262,8 @@ def _write(run: _Run) -> None:
     material = Material(run.frozen, run.job.name, run.samples[0], _calibration(run), report)
     for scheme in run.job.schemes:
         bundle.write_golden(run.stagings[scheme].folder, *run.samples)
+        for name, samples in run.others.items():
+            bundle.write_golden(run.stagings[scheme].folder, *samples, signature_name=name)
     for scheme, format_ in run.keys:
         report(" ".join(filter(None, ("write", format_, scheme))))
         with _refusing(run, (scheme, format_)):
@@ -241,7 +272,8 @@ def _write(run: _Run) -> None:
 
 def _verify(run: _Run) -> None:
     """Ask every artifact in a fresh process; the float ones must answer as the Keras model."""
-    with asking(run.traced.signature, _cases(run), run.data.inputs) as questions:
+    others = run.additions.public if run.additions else {}
+    with asking(run.traced.signature, _cases(run), run.data.inputs, others=others) as questions:
         for key in run.made:
             run.job.report(" ".join(filter(None, ("verify", key[1], key[0]))))
             with _refusing(run, key):
@@ -301,11 +333,12 @@ def _publish(run: _Run) -> None:
         staging.dropped = not keys
         run.manifests[scheme] = Manifest(
             source=origin,
-            signatures=dict.fromkeys(SIGNATURES, run.traced.signature),
+            signatures=_signatures(run),
             artifacts=tuple(_artifact(run, key) for key in keys),
             golden=bundle.file_entry(staging.folder / bundle.GOLDEN),
             tools=source.tools(),
             scheme=scheme,
+            more_golden={name: bundle.file_entry(staging.folder / bundle.golden_path(name)) for name in run.others},
         )
         bundle.write_manifest(staging.folder, run.manifests[scheme])
     run.outcome = _outcome(run, origin)
@@ -424,6 +457,7 @@ def _artifact(run: _Run, key: Key) -> Artifact:
         latency_ratio={size: ratio.median for size, ratio in found.latency_ratio.items()},
         coverage=run.coverage.get(key),
         drop=faithful.drop if faithful and scheme else None,
+        signatures=offered(format_, _signatures(run)),
     )
 
 
@@ -431,6 +465,11 @@ def _parity(found: Findings, faithful: Fidelity | None, tolerance: float, *, qua
     """On the golden samples; the agreement of quantized artifacts on the user's data, which are more."""
     own = parity(found, tolerance)
     return replace(own, agreement=faithful.agreement) if quantized and faithful else own
+
+
+def _signatures(run: _Run) -> dict[str, Signature]:
+    """All of a version's, by name; not every format has all of them."""
+    return dict.fromkeys(SIGNATURES, run.traced.signature) | (run.additions.public if run.additions else {})
 
 
 def _recorded_tolerance(found: Findings) -> float:

@@ -21,7 +21,8 @@ class Request:
     version: the folder that holds it. cases: folders with golden samples, by number of rows. whole: the case whose
     rows are asked one by one and timed. batchable: whether the number of rows is free. timed: the numbers of rows to
     time. baseline: a version's folder with an artifact of the same format, to be timed beside this one. data: an .npz
-    file of inputs whose answers go into the file `answers`. answer: the file to write the Findings into.
+    file of inputs whose answers go into the file `answers`. answer: the file to write the Findings into. others: the
+    signatures that it must have besides, each with golden samples of its own in the version's folder.
     """
 
     version: str
@@ -34,6 +35,7 @@ class Request:
     baseline: str | None = None
     data: str | None = None
     answers: str | None = None
+    others: dict[str, Signature] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from keraship.exporter.canonical import canonical, named
 from keraship.exporter.trace import Traced
 from keraship.signature import Signature, TensorSpec
 
+if TYPE_CHECKING:
+    from keraship.exporter.signatures import Additions
+
 LIMIT = 2**31 - 1
 """A protobuf message's largest size, in bytes; a SavedModel's graph and an ONNX file are one message each."""
 
@@ -26,12 +29,14 @@ class Frozen:
 
     graph: a GraphDef; its placeholders and outputs are called as in the signature, other nodes as they were traced,
     below the names of their layers. signature: each spec with its tensor in the graph, "images:0".
-    init: the node that fills lookup tables, to be run once after loading; empty where there are none.
+    init: the node that fills lookup tables, to be run once after loading; empty where there are none. additions: what
+    a SavedModel of it holds beside, for further signatures.
     """
 
     graph: Any
     signature: Signature
     init: str = ""
+    additions: Additions | None = None
 
     @property
     def float_dtypes(self) -> set[str]:
@@ -40,10 +45,13 @@ class Frozen:
         names = {dtypes.BY_NUMBER[number].name for number in numbers if number in dtypes.BY_NUMBER}
         return names & {"float16", "bfloat16", "float32", "float64"}
 
-    def canonical(self) -> Frozen:
-        """The same under names that follow from what the graph computes, whatever else the process did before."""
+    def canonical(self, *, keep: Iterable[str] = ()) -> Frozen:
+        """The same under names that follow from what the graph computes, whatever else the process did before.
+
+        keep: nodes that keep theirs, beside those of the signature.
+        """
         specs = (*self.signature.inputs, *self.signature.outputs)
-        keep = [*(spec.name for spec in specs), *([self.init] if self.init else [])]
+        keep = [*(spec.name for spec in specs), *([self.init] if self.init else []), *keep]
         return replace(self, graph=canonical(self.graph, keep=keep))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from keraship.errors import ExportError
 from keraship.exporter.formats import CALIBRATED, FORMATS, SCHEMES
+from keraship.exporter.wanted import Wanted
 from keraship.samples import Samples, check_readable
 
 Progress = Callable[[str], None]
@@ -33,6 +34,7 @@ class Job:
     imports: tuple[str, ...]
     trust: bool
     signature: str | None
+    wanted: Wanted
     report: Progress
 
 

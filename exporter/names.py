@@ -9,7 +9,13 @@ from keraship.errors import ExportError
 from keraship.signature import DEFAULT_SIGNATURE
 
 SIGNATURES = (DEFAULT_SIGNATURE, "predict")
-"""The names under which an exported model's one function can be called."""
+"""The names under which an exported model's own function can be called."""
+
+
+def offered(format_: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of a version's signatures that an artifact of this format has: only SavedModels have more than its own."""
+    return tuple(name for name in names if format_ == "saved_model" or name in SIGNATURES)
+
 
 # What TensorFlow takes as a node's name, less the '/' and '>' that mean something to it.
 _VALID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")

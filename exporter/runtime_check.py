@@ -12,7 +12,8 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ import numpy as np
 from keraship import bundle
 from keraship.exporter import findings, golden, quality
 from keraship.exporter.findings import DONE, READY, Comparison, Findings, Request
+from keraship.exporter.names import SIGNATURES
 from keraship.intervals import Z_95
 from keraship.quiet import import_tensorflow
 from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
@@ -38,7 +40,7 @@ class Runner(Protocol):
 
     signatures: dict[str, Signature]
 
-    def run(self, inputs: Arrays) -> Arrays: ...
+    def run(self, inputs: Arrays, signature_name: str = DEFAULT_SIGNATURE) -> Arrays: ...
 
 
 def main(arguments: list[str]) -> None:
@@ -71,7 +73,8 @@ def block(modules: list[str]) -> None:
 def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
     """Load the artifact and measure all that a Findings holds."""
     load_seconds, runner = loaded(load, Path(request.version))
-    faults = list(_signature_faults(request.signature, runner.signatures))
+    wanted = dict.fromkeys(SIGNATURES, request.signature) | request.others
+    faults = list(_signature_faults(wanted, runner.signatures, needed=request.others))
     if faults:
         return Findings(load_seconds, tuple(faults), (), 0.0, None)
     cases = {int(count): bundle.read_golden(Path(folder)) for count, folder in request.cases.items()}
@@ -81,6 +84,7 @@ def check(request: Request, load: Callable[[Path], Runner]) -> Findings:
         for rows, (asked, expected) in cases.items()
         for comparison in compare(expected, runner.run(asked), rows)
     ]
+    comparisons += [item for name in request.others for item in _compare_other(runner, Path(request.version), name)]
     answers = runner.run(inputs)
     repeated = compare(answers, runner.run(inputs), len(answers))
     if request.data and request.answers:
@@ -110,6 +114,13 @@ def loaded(load: Callable[[Path], Runner], version: Path) -> tuple[float, Runner
 def compare(expected: Arrays, got: Arrays, rows: int) -> list[Comparison]:
     """How far each output is from the expected one."""
     return [_compare(name, array, got.get(name), rows) for name, array in expected.items()]
+
+
+def _compare_other(runner: Runner, version: Path, name: str) -> Iterator[Comparison]:
+    """A signature with golden samples of its own; its outputs are reported as signature/output."""
+    inputs, expected = bundle.read_golden(version, name)
+    for item in compare(expected, runner.run(inputs, name), len(next(iter(inputs.values())))):
+        yield replace(item, output=f"{name}/{item.output}")
 
 
 def _compare(name: str, expected: Array, got: Array | None, rows: int) -> Comparison:
@@ -173,11 +184,19 @@ def _times(runners: list[Runner], batch: Arrays) -> list[list[float]]:
     return times
 
 
-def _signature_faults(expected: Signature, found: dict[str, Signature]) -> Iterator[str]:
+def _signature_faults(
+    wanted: dict[str, Signature], found: dict[str, Signature], *, needed: Iterable[str]
+) -> Iterator[str]:
+    yield from (f"expected the signature {name}; there is none" for name in needed if name not in found)
     for name, signature in found.items():
+        if name not in wanted:
+            yield f"expected no signature {name}; got {signature}"
+            continue
+        if signature.method_name != wanted[name].method_name:
+            yield f"{name}: expected the method {wanted[name].method_name}; got {signature.method_name}"
         for side in ("inputs", "outputs"):
             have = {spec.name: spec for spec in getattr(signature, side)}
-            want = {spec.name: spec for spec in getattr(expected, side)}
+            want = {spec.name: spec for spec in getattr(wanted[name], side)}
             if have.keys() != want.keys():
                 yield f"{name}: expected the {side} {', '.join(sorted(want))}; got {', '.join(sorted(have))}"
                 continue
@@ -215,11 +234,11 @@ class _SavedModel:
 
         self._constant = tf.constant
         self._model = tf.saved_model.load(str(version))
-        self._function = self._model.signatures[DEFAULT_SIGNATURE]
         self.signatures = saved_signatures(version)
 
-    def run(self, inputs: Arrays) -> Arrays:
-        answers = self._function(**{name: self._constant(array) for name, array in inputs.items()})
+    def run(self, inputs: Arrays, signature_name: str = DEFAULT_SIGNATURE) -> Arrays:
+        function = self._model.signatures[signature_name]
+        answers = function(**{name: self._constant(array) for name, array in inputs.items()})
         return {name: np.asarray(tensor) for name, tensor in answers.items()}
 
 
@@ -249,8 +268,8 @@ class _Onnx:
         inputs, outputs = (tuple(map(_onnx_spec, side)) for side in sides)
         self.signatures = {DEFAULT_SIGNATURE: Signature(inputs, outputs)}
 
-    def run(self, inputs: Arrays) -> Arrays:
-        names = [spec.name for spec in self.signatures[DEFAULT_SIGNATURE].outputs]
+    def run(self, inputs: Arrays, signature_name: str = DEFAULT_SIGNATURE) -> Arrays:
+        names = [spec.name for spec in self.signatures[signature_name].outputs]
         feeds = {name: _as_text(array) for name, array in inputs.items()}
         return {name: _as_bytes(array) for name, array in zip(names, self._session.run(names, feeds), strict=True)}
 

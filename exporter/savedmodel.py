@@ -6,6 +6,7 @@ needed to load: neither by tf.saved_model.load, nor by a v1 session, nor by Tens
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,15 @@ def write_saved_model(frozen: Frozen, folder: Path) -> None:
     graph = message.meta_graphs.add()
     graph.meta_info_def.tags.append("serve")
     graph.meta_info_def.tensorflow_version = tf.__version__
-    graph.graph_def.CopyFrom(frozen.canonical().graph)
-    for name in SIGNATURES:
-        graph.signature_def[name].CopyFrom(_signature_def(frozen.signature))
+    signatures = dict.fromkeys(SIGNATURES, frozen.signature)
+    ends: tuple[str, ...] = ()
+    if frozen.additions is not None:
+        signatures |= frozen.additions.signatures
+        ends = frozen.additions.ends
+        frozen = replace(frozen, graph=frozen.additions.added_to(frozen.graph))
+    graph.graph_def.CopyFrom(frozen.canonical(keep=ends).graph)
+    for name, signature in signatures.items():
+        graph.signature_def[name].CopyFrom(_signature_def(signature))
     if frozen.init:
         graph.signature_def[_INIT].outputs[_INIT].name = frozen.init
     if message.ByteSize() > LIMIT:

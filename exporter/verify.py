@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from keraship import bundle
 from keraship.bundle import Artifact, Manifest, Parity
 from keraship.errors import BundleError, VerificationError
-from keraship.exporter import children, golden
+from keraship.exporter import children, golden, names
 from keraship.exporter.findings import Comparison, Findings, Request
 from keraship.extras import require
 from keraship.signature import DEFAULT_SIGNATURE, Signature
@@ -69,7 +70,11 @@ def verify(path: Path | str, *, progress: Callable[[str], None] | None = None) -
     signature = manifest.signatures[DEFAULT_SIGNATURE]
     cases = _published_cases(folder, manifest, signature)
     report("start runtimes")
-    with Checks([artifact.format for artifact in manifest.artifacts]) as checks, asking(signature, cases) as questions:
+    others = {name: manifest.signatures[name] for name in manifest.more_golden}
+    with (
+        Checks([artifact.format for artifact in manifest.artifacts]) as checks,
+        asking(signature, cases, others=others) as questions,
+    ):
         found = {}
         for artifact in manifest.artifacts:
             report(f"verify {artifact.format}")
@@ -92,13 +97,21 @@ class Questions:
     whole: str
     data: str | None
     work: Path
+    others: Mapping[str, Signature]
 
 
 @contextlib.contextmanager
-def asking(signature: Signature, cases: Cases, data: Arrays | None = None) -> Iterator[Questions]:
+def asking(
+    signature: Signature,
+    cases: Cases,
+    data: Arrays | None = None,
+    *,
+    others: Mapping[str, Signature] = MappingProxyType({}),
+) -> Iterator[Questions]:
     """The questions for artifacts of one signature.
 
     cases: what to ask and to expect; the largest is also asked row by row. data: the user's, which is only answered.
+    others: signatures of which the artifacts' folders hold golden samples.
     """
     with tempfile.TemporaryDirectory(prefix="keraship-") as name:
         work = Path(name)
@@ -107,7 +120,9 @@ def asking(signature: Signature, cases: Cases, data: Arrays | None = None) -> It
             bundle.write_golden(Path(folders[str(size)]), inputs, outputs)
         if data is not None:
             bundle.write_golden(work / "data", data, {}, compress=False)
-        yield Questions(signature, folders, str(max(cases)), str(work / "data") if data is not None else None, work)
+        yield Questions(
+            signature, folders, str(max(cases)), str(work / "data") if data is not None else None, work, others
+        )
 
 
 class Checks:
@@ -148,6 +163,7 @@ class Checks:
             baseline=str(baseline.resolve()) if baseline else None,
             data=questions.data if answers else None,
             answers=str(answers) if answers else None,
+            others={name: questions.others[name] for name in names.offered(format_, questions.others)},
         )
         return self._children.ask(format_, request)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keraship import bundle
-from keraship.errors import NotFound
+from keraship.errors import BundleError, NotFound
 from keraship.extras import require
 from keraship.signature import Signature
 
@@ -69,9 +69,10 @@ class BackendOptions:
 
 @dataclass(frozen=True)
 class _Runtime:
-    """A runtime: the files it runs, the module it needs, the extra that brings it, and how a version is opened."""
+    """A runtime: the files it runs, what the manifest calls them, the module and the extra it needs, how it opens."""
 
     files: tuple[str, ...]
+    format: str
     module: str
     extra: str
     open: Callable[[Path, BackendOptions], Backend]
@@ -94,15 +95,19 @@ def _open_tensorflow(version_dir: Path, options: BackendOptions) -> Backend:
 
 # In order of preference: onnxruntime starts ten times faster and needs a tenth of the memory.
 RUNTIMES = {
-    "onnx": _Runtime((bundle.ONNX,), "onnxruntime", "serve", _open_onnx),
+    "onnx": _Runtime((bundle.ONNX,), "onnx", "onnxruntime", "serve", _open_onnx),
     "tensorflow": _Runtime(
-        (bundle.SAVED_MODEL, "saved_model.pbtxt", "saved_model.cpb"), "tensorflow", "tensorflow", _open_tensorflow
+        (bundle.SAVED_MODEL, "saved_model.pbtxt", "saved_model.cpb"),
+        "saved_model",
+        "tensorflow",
+        "tensorflow",
+        _open_tensorflow,
     ),
 }
 
 
 def open_backend(version_dir: Path, options: BackendOptions) -> Backend:
-    """The version in `version_dir`, loaded.
+    """The version in `version_dir`, loaded: by the first runtime that has all its signatures, else by the first.
 
     Raises NotFound where it holds no model, MissingExtra where no installed package can run it, and other StatusErrors
     for a model that is broken.
@@ -111,9 +116,19 @@ def open_backend(version_dir: Path, options: BackendOptions) -> Backend:
     runtimes = [runtime for runtime in map(RUNTIMES.__getitem__, kinds) if runtime.finds(version_dir)]
     if not runtimes:
         raise _nothing_to_run(version_dir, kinds)
-    runtime = next((each for each in runtimes if find_spec(each.module)), runtimes[-1])
+    runtime = _preferred(version_dir, [each for each in runtimes if find_spec(each.module)] or runtimes[-1:])
     require(runtime.extra, runtime.module)
     return runtime.open(version_dir, options)
+
+
+def _preferred(version_dir: Path, runtimes: list[_Runtime]) -> _Runtime:
+    if len(runtimes) == 1 or not (version_dir / bundle.MANIFEST).exists():
+        return runtimes[0]
+    try:
+        manifest = bundle.read_manifest(version_dir)
+    except BundleError:
+        return runtimes[0]  # which says what is wrong with it
+    return next((each for each in runtimes if manifest.offered(each.format) == set(manifest.signatures)), runtimes[0])
 
 
 def _nothing_to_run(version_dir: Path, kinds: list[str]) -> NotFound:

@@ -121,9 +121,14 @@ def _signatures(version_dir: Path, own: Signature) -> dict[str, Signature]:
     if not (version_dir / bundle.MANIFEST).exists():
         return {DEFAULT_SIGNATURE: own, "predict": own}
     try:
-        declared = bundle.read_manifest(version_dir).signatures
+        manifest = bundle.read_manifest(version_dir)
     except BundleError as error:
         raise FailedPrecondition(str(error)) from error
+    offered = manifest.offered("onnx") or set(manifest.signatures)  # a file may have been put there by hand
+    declared = {name: signature for name, signature in manifest.signatures.items() if name in offered}
+    lacking = sorted(manifest.signatures.keys() - offered)
+    if lacking:
+        _LOG.warning("%s lacks %s, which the SavedModel beside it has", version_dir / bundle.ONNX, ", ".join(lacking))
     bound = {name: _bind(signature, own) for name, signature in declared.items()}
     found = {name: signature for name, signature in bound.items() if signature is not None}
     if not found:

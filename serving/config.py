@@ -88,7 +88,7 @@ FLAGS = (
 )  # fmt: skip
 
 OWN_FLAGS = (
-    Flag("backend", "", "onnx or tensorflow; without it, ONNX where a version has model.onnx"),
+    Flag("backend", "", "onnx or tensorflow; without it, ONNX where a version has model.onnx with all its signatures"),
     Flag("json", False, "print addresses and models as JSON once all is served"),
 )
 """What tensorflow_model_server does not have."""

@@ -31,7 +31,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from keraship.errors import BundleError, InvalidArgument, VersionExists
-from keraship.signature import Signature
+from keraship.signature import DEFAULT_SIGNATURE, Signature
 from keraship.wire import to_array, to_tensor
 from keraship.wire.messages import TensorProto
 
@@ -143,7 +143,8 @@ class Artifact:
 
     format: "saved_model", "onnx" or "tflite". files: by path inside the version's folder. load_seconds: from the file
     to a model ready to run, in a fresh process, without imports. latency_ms: the median of one call, by batch size.
-    opset: of ONNX artifacts. row_independent: whether a batch was proven to answer as its rows do one by one; only
+    signatures: those of the manifest's that it has; all of them where it is empty. opset: of ONNX artifacts.
+    row_independent: whether a batch was proven to answer as its rows do one by one; only
     then may a server put requests together. latency_ratio: of quantized artifacts, their latency over the float one's
     of the same format, measured side by side, by batch size. coverage, drop: of quantized artifacts.
     """
@@ -159,6 +160,7 @@ class Artifact:
     latency_ratio: dict[str, float] = field(default_factory=dict)
     coverage: Coverage | None = None
     drop: Drop | None = None
+    signatures: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -181,7 +183,8 @@ class Source:
 class Manifest:
     """What a version holds and what was proven of it. The model's name and version are those of its folders.
 
-    scheme: how its weights and computations are quantized; empty for the float model.
+    scheme: how its weights and computations are quantized; empty for the float model. golden: the samples of
+    serving_default; more_golden: those of signatures with other inputs, by their names.
     """
 
     source: Source
@@ -190,11 +193,17 @@ class Manifest:
     golden: FileEntry
     tools: dict[str, str]
     scheme: str = ""
+    more_golden: dict[str, FileEntry] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def artifact(self, format_: str) -> Artifact | None:
         """The artifact of this format, if the version has one."""
         return next((artifact for artifact in self.artifacts if artifact.format == format_), None)
+
+    def offered(self, format_: str) -> set[str]:
+        """The signatures that the artifact of this format has; none where there is no such artifact."""
+        artifact = self.artifact(format_)
+        return set() if artifact is None else set(artifact.signatures or self.signatures)
 
 
 def model_names(repository: Path) -> list[str]:
@@ -276,12 +285,17 @@ def manifest_schema() -> dict[str, Any]:
     return plain
 
 
-def read_golden(version_dir: Path) -> tuple[Arrays, Arrays]:
-    """The sample inputs of a version and the Keras model's answers to them, by name.
+def golden_path(signature_name: str) -> str:
+    """Where a version keeps the samples of a signature: golden.npz, or golden-<name>.npz for one of other inputs."""
+    return GOLDEN if signature_name == DEFAULT_SIGNATURE else GOLDEN.replace(".npz", f"-{signature_name}.npz")
 
-    Raises BundleError where golden.npz is missing or broken.
+
+def read_golden(version_dir: Path, signature_name: str = DEFAULT_SIGNATURE) -> tuple[Arrays, Arrays]:
+    """The sample inputs of a version's signature and the Keras model's answers to them, by name.
+
+    Raises BundleError where the file is missing or broken.
     """
-    path = version_dir / GOLDEN
+    path = version_dir / golden_path(signature_name)
     sides: dict[str, Arrays] = {"inputs": {}, "outputs": {}}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -298,13 +312,18 @@ def read_golden(version_dir: Path) -> tuple[Arrays, Arrays]:
 
 
 def write_golden(
-    version_dir: Path, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *, compress: bool = True
+    version_dir: Path,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    *,
+    signature_name: str = DEFAULT_SIGNATURE,
+    compress: bool = True,
 ) -> FileEntry:
     """Write sample inputs and the Keras model's answers into a version that is being made.
 
     compress: not worth its time for a file that only two processes share.
     """
-    path = version_dir / GOLDEN
+    path = version_dir / golden_path(signature_name)
     path.parent.mkdir(exist_ok=True, parents=True)
     stored: dict[str, Any] = {}
     for side, arrays in (("inputs", inputs), ("outputs", outputs)):
@@ -337,6 +356,7 @@ def file_entries(version_dir: Path, *paths: str) -> dict[str, FileEntry]:
 def changed_files(version_dir: Path, manifest: Manifest) -> list[str]:
     """What is wrong with the version's files, a sentence each: missing, or not the bytes that the manifest names."""
     expected = {GOLDEN: manifest.golden}
+    expected |= {golden_path(name): entry for name, entry in manifest.more_golden.items()}
     for artifact in manifest.artifacts:
         expected |= artifact.files
     faults = []
