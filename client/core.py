@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -181,7 +182,7 @@ class Core:
         return ",".join(address.text for address in self.addresses)
 
     def target(self, model_name: str | None, version: int | None, version_label: str | None = None) -> Target:
-        return Target(model_name or self._model_name or "", version, version_label)
+        return _target(model_name or self._model_name or "", version, version_label)
 
     def clock(self, timeout: float | None) -> Clock:
         return Clock.start(self._timeout if timeout is None else checked_timeout(timeout))
@@ -299,6 +300,12 @@ class Core:
             return False
         silent = self._retry.attempt_timeout is not None and isinstance(error, DeadlineExceeded)
         return silent or error.code in self._retry.codes
+
+
+@lru_cache(maxsize=1024)
+def _target(name: str, version: int | None, version_label: str | None) -> Target:
+    """Made once: calls name the same few over and over."""
+    return Target(name, version, version_label)
 
 
 def _examples(examples: Any, context: Any) -> tuple[list[Features], Features | None]:

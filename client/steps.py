@@ -11,15 +11,14 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from keraship.errors import DeadlineExceeded
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One question to a server.
 
     method: gRPC's path, which also names it in errors and spans. body: the request's bytes. model: which one is asked.
@@ -38,8 +37,7 @@ class Call:
         return self.method.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A step: send `call` to a server, by number; timeout in seconds, None for no limit. Gives the answer's bytes."""
 
     server: int
@@ -66,8 +64,7 @@ class Pause:
 Steps = Generator[Attempt | Race | Pause, Any, Result]
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """A budget of seconds, and the moment at which it is spent."""
 
     seconds: float

@@ -6,7 +6,7 @@ Source of the numbers and of the wire fields: tensorflow/core/framework/types.pr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -139,13 +139,19 @@ def of_array(array: np.ndarray[Any, Any]) -> DType:
 
     Raises InvalidArgument for dates, records and other dtypes that no tensor can hold.
     """
-    if array.dtype.kind in "OSUT":  # T: numpy's variable-width StringDType
+    return _of_dtype(array.dtype)
+
+
+@lru_cache(maxsize=256)
+def _of_dtype(dtype: np.dtype[Any]) -> DType:
+    """numpy makes a dtype's name anew each time it is asked."""
+    if dtype.kind in "OSUT":  # T: numpy's variable-width StringDType
         return STRING
-    if array.dtype.name not in BY_NAME:
+    if dtype.name not in BY_NAME:
         raise InvalidArgument(
-            f"expected an array of numbers, bools or strings; got numpy dtype {array.dtype}, which no tensor can hold"
+            f"expected an array of numbers, bools or strings; got numpy dtype {dtype}, which no tensor can hold"
         )
-    return BY_NAME[array.dtype.name]
+    return BY_NAME[dtype.name]
 
 
 @cache

@@ -114,6 +114,8 @@ def format_shape(shape: Shape | None) -> str:
 
 
 def _name_faults(signature: Signature, arrays: Mapping[str, Any]) -> list[str]:
+    if len(arrays) == len(signature.inputs) and all(spec.name in arrays for spec in signature.inputs):
+        return []
     names = [spec.name for spec in signature.inputs]
     missing = [name for name in names if name not in arrays]
     faults = []

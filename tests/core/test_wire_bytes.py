@@ -180,6 +180,25 @@ def test_what_servers_write_is_read_by_hand(dtype: dtypes.DType, encoding: str) 
         assert not read[0]["y"].flags.writeable
 
 
+def test_a_message_that_is_nearly_the_last_one_is_read_for_itself() -> None:
+    """Layouts are remembered: any other byte, anywhere in a message of the same length, is still seen."""
+    message = PredictResponse(model_spec=SPEC)
+    to_tensor(np.float32([[1, 2]]), encoding="values", into=message.outputs["y"])
+    to_tensor(np.int64([3, 4]), into=message.outputs["z"])
+    data = message.SerializeToString(deterministic=True)
+    for at in range(len(data)):
+        for value in (0, 1, 2, 4, 8, 10, 18, 34, 127, 128, 255, data[at] ^ 1):
+            changed = data[:at] + bytes([value]) + data[at + 1 :]
+            assert check_reading(data)
+            try:
+                check_reading(changed)
+            except (DecodeError, InvalidArgument):
+                read = read_predict_response(changed)
+                assert read is not None
+                with pytest.raises(DecodeError):
+                    ModelSpec.FromString(read[1])
+
+
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 2**31 - 1, -1, -(2**31), 2**62, -(2**63)])
 def test_integers_of_every_length(value: int) -> None:
     """Varints of one to ten bytes, mixed."""

@@ -190,6 +190,8 @@ def _as_array(value: Any) -> Array:
 
 
 def _cast(array: Array, kind: DType) -> Array:
+    if array.dtype == kind.numpy:
+        return array
     if array.dtype.newbyteorder("=") == kind.numpy:
         return array.astype(kind.numpy, copy=False)
     raise InvalidArgument(f"expected an array of {kind.numpy} to write as {kind}; got {array.dtype}")
