@@ -40,7 +40,7 @@ RUNS = (
     Run("resnet", "digits", goal=0.985),
     Run("finetune", "digits", ("--epochs=5",)),
     Run("segmentation", "scenes", ("--epochs=15", "--learning-rate=0.002"), goal=0.85),
-    Run("text", "text", ("--epochs=15",)),
+    Run("text", "text", ("--epochs=15", "--learning-rate=0.003")),
     Run("tabular", "wine"),
     Run("tabular", "breast_cancer"),
 )

@@ -22,7 +22,7 @@ _MOMENTUM = 0.9
 def compile_model(model: Any, config: TrainConfig, task: Task, *, plan: Plan) -> None:
     """Give a model its optimizer, its loss and its metrics. Raises TrainingError for a schedule that does not fit."""
     rate = learning_rate(config, plan)
-    model.compile(_optimizer(config, rate), loss=_loss(config, task), metrics=_metrics(task))
+    model.compile(_optimizer(config, rate), loss=_loss(config, task), metrics=_metrics(task), jit_compile=_jit(config))
 
 
 def learning_rate(config: TrainConfig, plan: Plan) -> Any:
@@ -54,6 +54,15 @@ def _optimizer(config: TrainConfig, rate: Any) -> Any:
         return keras.optimizers.Adam(rate, gradient_accumulation_steps=steps)
     momentum = _MOMENTUM if config.momentum is None else float(config.momentum)
     return keras.optimizers.SGD(rate, momentum=momentum, nesterov=config.nesterov, gradient_accumulation_steps=steps)
+
+
+def _jit(config: TrainConfig) -> Any:
+    """What Keras takes. Its own choice with a GPU; on a CPU, XLA takes longer to compile than most runs gain by it."""
+    if config.xla is not None:
+        return config.xla
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
 def _loss(config: TrainConfig, task: Task) -> Any:

@@ -112,6 +112,9 @@ class TrainConfig:
     mixed_precision: str | None = _option(
         None, _one_of(PRECISIONS), "compute in float16 (GPUs) or bfloat16 (CPUs, TPUs); weights stay float32"
     )
+    xla: bool | None = _option(
+        None, _SWITCH, "compile steps with XLA, which pays in long runs; by default with a GPU alone"
+    )
     gradient_accumulation: int = _option(1, _whole(1), "batches whose gradients make one update")
     head_epochs: int | None = _option(
         None, _whole(1), "of finetune with weights: epochs before the body learns, too; half of them by default"

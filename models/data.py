@@ -74,13 +74,13 @@ def load(
     return _in_three(found, seed)
 
 
-def load_held_out(data: Any) -> tuple[Task, Rows]:
+def load_held_out(data: Any, *, label_column: str | None = None) -> tuple[Task, Rows]:
     """The task and the rows to judge a model by, of data as `load` takes it: its `test` part, or all that is not split.
 
     Raises DataError for data that cannot be read, in whole, and for one that is split without a test part.
     """
     require("train", "sklearn", "PIL")
-    found = _find(data, image_size=None, label_column=None)
+    found = _find(data, image_size=None, label_column=label_column)
     _check(found, data, "refuse")
     if "test" not in found.parts and len(found.parts) > 1:
         raise DataError(f"expected a test part in {data}, which is split; got {', '.join(found.parts)}: name a part")

@@ -72,6 +72,7 @@ def evaluate(
     *,
     imports: Sequence[str] = (),
     formats: Sequence[str] = (),
+    label_column: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
     progress: Progress | None = None,
@@ -80,20 +81,26 @@ def evaluate(
 
     sources: .keras files, folders of exported versions, HOST:PORT/MODEL. data: as held_out reads it.
     imports: modules that register classes of the .keras files. formats: "onnx" and "saved_model", those to run of a
-    folder. batch_size: rows asked at once. seed: decides the resamples of the intervals.
+    folder. label_column: as held_out takes it. batch_size: rows asked at once. seed: decides the intervals' resamples.
     Raises DataError for data that cannot be read, has no labels, or does not fit; ModelError, BundleError, ServerError
     and StatusError for a source that cannot be had; ValueError for an address that is none, and a source given twice.
     """
     parsed = parse_sources(sources, imports=imports, formats=formats)
-    return compare(parsed, data, batch_size=batch_size, seed=seed, progress=progress)
+    return compare(parsed, data, label_column=label_column, batch_size=batch_size, seed=seed, progress=progress)
 
 
 def compare(
-    sources: Sequence[Source], data: Path, *, batch_size: int = 256, seed: int = 0, progress: Progress | None = None
+    sources: Sequence[Source],
+    data: Path,
+    *,
+    label_column: str | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """What `evaluate` does, with sources of any kind, at least one."""
     require("train", "sklearn", "matplotlib")
-    held_out = read_held_out(data)
+    held_out = read_held_out(data, label_column=label_column)
     asked = [_ask(source, held_out, batch_size, progress) for source in sources]
     _check_classes(asked)
     results = tuple(
@@ -123,6 +130,7 @@ def _ask(source: Source, held_out: HeldOut, batch_size: int, progress: Progress 
     rows = held_out.rows
     tell(source.name, 0, len(rows))
     with source.opened() as ask:
+        rows = held_out.rows_for(ask.inputs)
         batches = _told(in_order(rows, batch_size=batch_size), lambda done: tell(source.name, done, len(rows)))
         return predict_with_y_true(ask, batches, classes=held_out.classes, source=source.name)
 

@@ -39,6 +39,7 @@ _FORMATS = ("onnx", "saved_model")
     type=click.Choice(_FORMATS),
     help="What to run of an exported version; may be given twice.  [default: as keraship serve]",
 )
+@click.option("--label-column", help="Of a table; by default the one called label, else the last.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True, help="Rows asked at once.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides the intervals' resamples."
@@ -51,6 +52,7 @@ def evaluate(
     out: Path,
     imports: tuple[str, ...],
     formats: tuple[str, ...],
+    label_column: str | None,
     batch_size: int,
     seed: int,
     overwrite: bool,
@@ -71,6 +73,7 @@ def evaluate(
     Example:
       keraship evaluate run/best.keras --import keraship.models.layers --data run/test.npz --out evaluation
       keraship evaluate run/best.keras repo/digits localhost:8500/digits --data run/test.npz --out evaluation
+      keraship evaluate run/best.keras --import keraship.models.layers --data photos/test --out evaluation
     """
     from keraship.models.evaluate import compare
     from keraship.models.evaluation_report import as_json as document
@@ -85,7 +88,9 @@ def evaluate(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with _exit_on_sigterm(), _progress() as progress:
-        evaluation = compare(parsed, data, batch_size=batch_size, seed=seed, progress=progress)
+        evaluation = compare(
+            parsed, data, label_column=label_column, batch_size=batch_size, seed=seed, progress=progress
+        )
     report = write_report(evaluation, out, overwrite=overwrite)
     if as_json:
         print_json({"report": str(report), **document(evaluation)})

@@ -22,7 +22,9 @@ Array = np.ndarray[Any, Any]
 def judge(model: Path, test: Rows, *, task: Task, batch_size: int) -> Quality:
     """The accuracy of a saved model, or of masks the mean IoU: of the file, as the next step will load it."""
     rows = batches(test, batch_size=batch_size, deterministic=True)
-    scores = keras.saving.load_model(model, compile=False).predict(rows, verbose=0)  # [n, classes], or of each pixel
+    best = keras.saving.load_model(model, compile=False)
+    best.jit_compile = False  # XLA would compile longer than one pass over the rows takes
+    scores = best.predict(rows, verbose=0)  # [n, classes], or of each pixel
     _, targets = fetch_all(test)
     return _mean_iou(targets, scores) if task.kind == SEGMENTATION else _accuracy(targets, scores)
 

@@ -44,9 +44,20 @@ class Source(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def opened(self) -> contextlib.AbstractContextManager[Ask]:
+    def opened(self) -> contextlib.AbstractContextManager[Asked]:
         """Ready to be asked until the block ends; raises a KerashipError."""
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What can be asked for scores. inputs: what it takes; none where it does not tell."""
+
+    ask: Ask
+    inputs: tuple[TensorSpec, ...] = ()
+
+    def __call__(self, inputs: Any) -> Any:
+        return self.ask(inputs)
 
 
 def parse_sources(texts: Sequence[str], *, imports: Sequence[str] = (), formats: Sequence[str] = ()) -> list[Source]:
@@ -93,9 +104,11 @@ class KerasFile:
         return str(self.path)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Ask]:
+    def opened(self) -> Iterator[Asked]:
         require("train", "tensorflow", "keras")
-        yield ask_keras(load(self.path, imports=self.imports), name=self.name)
+        model = load(self.path, imports=self.imports)
+        model.jit_compile = False  # XLA would compile longer than one pass over the rows takes
+        yield ask_keras(model, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class Exported:
         return f"{self.version} ({self.format})" if self.format else str(self.version)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Ask]:
+    def opened(self) -> Iterator[Asked]:
         with (
             tempfile.TemporaryDirectory(prefix="keraship-") as folder,
             _serving(self, Path(folder)) as address,
@@ -137,12 +150,12 @@ class Served:
         return f"{self.address}/{self.model}"
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Ask]:
+    def opened(self) -> Iterator[Asked]:
         with Client(self.address, self.model) as client:
             yield ask_server(client, name=self.name)
 
 
-def ask_keras(model: Any, *, name: str = "the model") -> Ask:
+def ask_keras(model: Any, *, name: str = "the model") -> Asked:
     """A Keras model as something to ask for scores: with an array, or arrays by name.
 
     Raises DataError for arrays that do not fit the model's inputs, ModelError where it fails on them.
@@ -160,15 +173,15 @@ def ask_keras(model: Any, *, name: str = "the model") -> Ask:
             raise ModelError(f"{name} fails on the data: {reason(error)}") from error
         return _scores(answer, model, name)
 
-    return ask
+    return Asked(ask, specs)
 
 
-def ask_server(client: Client, *, name: str) -> Ask:
+def ask_server(client: Client, *, name: str) -> Asked:
     """A served model as something to ask; one version throughout, even where the server gets a new one meanwhile."""
     try:
         metadata = client.metadata()
     except Unimplemented:
-        return lambda inputs: _only_scores(client.predict(inputs), name)
+        return Asked(lambda inputs: _only_scores(client.predict(inputs), name))
     signature = metadata.signatures.get(DEFAULT_SIGNATURE)
     specs = signature.inputs if signature else ()
 
@@ -178,7 +191,7 @@ def ask_server(client: Client, *, name: str) -> Ask:
         except InvalidInput as error:
             raise DataError(f"the data does not fit {name}: {error}") from error
 
-    return ask
+    return Asked(ask, tuple(specs))
 
 
 def _input_specs(model: Any) -> tuple[TensorSpec, ...]:

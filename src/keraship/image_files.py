@@ -14,7 +14,8 @@ FORMATS = {".jpg": JPEG, ".jpeg": JPEG, ".png": PNG}
 """What a file that ends so must hold."""
 
 _SAME_FORMAT = {"MPO": JPEG}  # several JPEGs in one file, as telephones write them; the first is the picture
-_MODE_OF = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB"}
+"""What images of so many channels are called."""
 
 
 class BadImageError(Exception):
@@ -47,7 +48,7 @@ def decode(path: str, channels: int) -> Array:
     from PIL import Image
 
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert(_MODE_OF[channels]))
+        pixels = np.asarray(image.convert(MODES[channels]))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

@@ -15,12 +15,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keraship import cli
 from keraship.client import Client
 from keraship.errors import BundleError, DataError, KerashipError, ModelError, ServerError, Unavailable
 from keraship.models import TrainResult
 from keraship.models.evaluate import Evaluation, evaluate
+from keraship.models.held_out import read_held_out
 from keraship.models.sources import Exported, ask_keras, parse_sources
 
 LAYERS = "keraship.models.layers"
@@ -270,3 +272,33 @@ def test_a_model_that_fails_on_the_data() -> None:
     with pytest.raises(KerashipError, match=r"^the model fails on the data: ") as caught:
         ask_keras(model)(np.zeros((2, 3), np.float32))
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_images_of_another_size(trained: TrainResult, served: str, tmp_path: Path) -> None:
+    """Image files come to every source in its own size and colours, and are judged under their folders' names."""
+    data = np.load(trained.test)
+    for number, (image, label) in enumerate(zip(data["images"], data["labels"], strict=True)):
+        path = tmp_path / "photos" / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(image[..., 0].astype(np.uint8)).resize((16, 16), Image.Resampling.NEAREST)
+        picture.convert("RGB").save(path)
+    found = evaluate([str(trained.model), served], tmp_path / "photos", imports=[LAYERS])
+    assert (found.rows, found.classes) == (360, tuple("0123456789"))
+    for result in found.results:
+        assert result.scores.metrics["accuracy"].value == pytest.approx(trained.quality.value, abs=0.02)
+    assert found.agreements[0].same_top1.value == 1
+
+
+def test_a_table_by_another_column(tmp_path: Path) -> None:
+    """The column of labels is the one that is asked for."""
+    path = tmp_path / "table.csv"
+    path.write_text("kind,x,label\n" + "".join(f"{'ab'[row % 2]},{row % 2},{row}\n" for row in range(12)))
+    inputs = keras.Input((), name="x")
+    column = keras.layers.Reshape((1,))(inputs)
+    other = keras.Input((), dtype="int64", name="label")
+    ignored = keras.layers.Lambda(lambda x: 0.0 * tf.cast(x, "float32")[:, None], output_shape=(1,))(other)
+    model = keras.Model([inputs, other], keras.layers.Concatenate()([1 - column + ignored, column]))
+    held_out = read_held_out(path, label_column="kind")
+    assert held_out.classes == ("a", "b")
+    fetched, labels = held_out.rows.fetch(np.arange(12))
+    assert (np.asarray(ask_keras(model)(fetched)).argmax(axis=-1) == labels).all()
