@@ -285,7 +285,9 @@ def test_a_folder_of_images_of_another_size(trained: TrainResult, served: str, t
     found = evaluate([str(trained.model), served], tmp_path / "photos", imports=[LAYERS])
     assert (found.rows, found.classes) == (360, tuple("0123456789"))
     for result in found.results:
-        assert result.scores.metrics["accuracy"].value == pytest.approx(trained.quality.value, abs=0.02)
+        assert result.scores.metrics["accuracy"].value == pytest.approx(
+            trained.quality.value, abs=0.05
+        )  # resampled twice
     assert found.agreements[0].same_top1.value == 1
 
 
