@@ -12,7 +12,7 @@ from keraship.bundle import Manifest
 from keraship.check_config import foreign_modules
 from keraship.danger import first_danger
 from keraship.errors import ModelError
-from keraship.keras_read import read_keras
+from keraship.keras_read import is_folder, read_keras
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def look(path: Path | str) -> Version | ModelFile:
     Raises BundleError and ModelError.
     """
     path = Path(path)
-    return _model_file(path) if path.is_file() else _version(path)
+    return _version(path) if is_folder(path) else _model_file(path)
 
 
 def _version(path: Path) -> Version:
@@ -101,7 +101,9 @@ def _inputs(config: dict[str, Any]) -> Iterator[Input]:
     for layer in _declared(config):
         if layer.get("class_name") == "InputLayer":
             own = _dict(layer.get("config"))
-            yield Input(_name(layer), _dtype(own.get("dtype")), tuple(own.get("batch_shape") or ()))
+            shape = own.get("batch_shape")
+            sizes = [size if isinstance(size, int) else None for size in shape] if isinstance(shape, list) else []
+            yield Input(_name(layer), _dtype(own.get("dtype")), tuple(sizes))
 
 
 def _declared(config: dict[str, Any]) -> list[dict[str, Any]]:

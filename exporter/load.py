@@ -10,6 +10,7 @@ from keraship import keras_file
 from keraship.errors import ExportError
 from keraship.exporter.trace import Traced, trace
 from keraship.exporter.traced_saved_model import SavedModel, read_saved_model, trace_saved_model
+from keraship.keras_read import is_folder
 
 
 def load(source: Any, *, imports: Sequence[str] = (), trust: bool = False) -> Any:
@@ -20,7 +21,7 @@ def load(source: Any, *, imports: Sequence[str] = (), trust: bool = False) -> An
     """
     if not isinstance(source, Path):
         return source
-    if source.is_dir():
+    if is_folder(source):
         return read_saved_model(source, trust=trust)
     return keras_file.load(source, imports=imports, trust=trust)
 

@@ -18,13 +18,14 @@ from keraship.exporter.scan_keras import scan_hdf5
 from keraship.exporter.scan_onnx import scan_onnx
 from keraship.exporter.scan_tensorflow import scan_pb
 from keraship.exporter.scan_tflite import MAGIC, scan_tflite
-from keraship.keras_read import file_head
+from keraship.keras_read import file_head, is_folder
 
 Scan = Callable[[Path], Iterator[Finding]]
 
 EXPECTED = "a .keras, .h5, SavedModel, .pb, .onnx, .tflite, .npz or .npy file"
 
-_FILES = 10_000  # of a folder; a SavedModel has a dozen
+MOST_FILES = 10_000
+"""Of a folder; a SavedModel has a dozen."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def scan(path: Path | str) -> Scanned:
         scan("best.keras").dangerous
     """
     path = Path(path)
-    format_, findings = _scan_folder(path) if path.is_dir() else _scan_file(path)
+    format_, findings = _scan_folder(path) if is_folder(path) else _scan_file(path)
     return Scanned(path, format_, tuple(sorted(findings, key=lambda found: found.severity)))
 
 
@@ -96,8 +97,8 @@ def _files(folder: Path) -> Iterator[Path]:
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*names, *links]):
             count += 1
-            if count > _FILES:
-                raise ModelError(f"expected a model's folder; {folder} holds more than {_FILES} files")
+            if count > MOST_FILES:
+                raise ModelError(f"expected a model's folder; {folder} holds more than {MOST_FILES} files")
             yield Path(parent) / name
 
 

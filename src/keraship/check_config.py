@@ -71,8 +71,8 @@ def check_sizes(config: Any, weights_bytes: int) -> Iterator[Finding]:
 
 def foreign_modules(config: Any) -> tuple[str, ...]:
     """The modules, not of Keras, whose classes a configuration names: those to be given to --import."""
-    modules = {item.get("module") for item, _ in _objects(config, with_training=False)}
-    return tuple(sorted(module for module in modules if isinstance(module, str) and not is_kerases(module)))
+    modules = [item.get("module") for item, _ in _objects(config, with_training=False)]
+    return tuple(sorted({module for module in modules if isinstance(module, str) and not is_kerases(module)}))
 
 
 def serialized(config: Any) -> Iterator[dict[str, Any]]:
@@ -87,6 +87,8 @@ def is_kerases(module: str) -> bool:
 
 def _objects(config: Any, *, with_training: bool) -> Iterator[tuple[dict[str, Any], str]]:
     """Everything with a class_name, and the names that lead to it; also what is hidden as JSON inside a string."""
+    if isinstance(config, dict) and not with_training:  # that of a nested model is loaded all the same
+        config = {key: value for key, value in config.items() if key != "compile_config"}
     pending: list[tuple[Any, str]] = [(config, "")]
     while pending:
         item, where = pending.pop()
@@ -94,8 +96,7 @@ def _objects(config: Any, *, with_training: bool) -> Iterator[tuple[dict[str, An
             where = _inside(where, item)
             if isinstance(item.get("class_name"), str):
                 yield item, where
-            skipped = () if with_training else ("compile_config",)
-            pending += [(value, where) for key, value in reversed(item.items()) if key not in skipped]
+            pending += [(value, where) for value in reversed(item.values())]
         elif isinstance(item, list):
             pending += [(value, where) for value in reversed(item)]
         elif isinstance(item, str):

@@ -65,7 +65,7 @@ def import_modules(modules: Sequence[str]) -> None:
 
 
 def _refuse_dangers(file: KerasFile, *, trust: bool) -> None:
-    found = first_danger(file.findings, waived=[CODE] if trust else [])
+    found = first_danger(file.findings, waived=[CODE]) or (None if trust else first_danger(file.findings))
     if found:
         way_out = " (or, where you know who made the file: --trust)" if found.kind == CODE else ""
         raise ModelError(f"{file.path} is refused: {found}{way_out}")

@@ -78,6 +78,14 @@ def file_head(path: Path, expected: str, size: int = _HEAD) -> bytes:
     raise ModelError(f"expected {expected} at {path}; there is {_kind(mode)}")
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands there; a path that is none, such as a name too long, is no folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def members_findings(archive: zipfile.ZipFile, known: tuple[str, ...]) -> Iterator[Finding]:
     """Pickles among the members that are not `known`."""
     for name in archive.namelist():
