@@ -23,20 +23,27 @@ BATCHES = (1, 2, 7)
 
 _PART = 64  # rows asked at once: enough to be quick, few enough for any model to fit in memory
 _SIZES = {4: 64, 3: 16, 2: 16}  # of an input's rank -> an open size: images, sequences of vectors, of tokens
-_INT_LIMITS = (10, 2)  # small, for integers mostly are indices into a vocabulary that may be tiny
+_INT_LIMITS = (1000, 100, 10, 2)  # integers mostly are indices into a vocabulary, which may be large or tiny
 _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
 
 
 def golden(
-    signature: Signature, answer: Answer, data: Samples | None, *, blame: Blame = lambda _ask: []
+    signature: Signature,
+    answer: Answer,
+    data: Samples | None,
+    *,
+    seed: int = 0,
+    count: int = ROWS,
+    blame: Blame = lambda _ask: [],
 ) -> tuple[Arrays, Arrays]:
-    """Sample inputs of 8 rows (or of the model's own fixed number), and the Keras model's answers.
+    """Sample inputs of `count` rows (or of the model's own fixed number), and the Keras model's answers.
 
-    data: where its first rows come from; without it they are drawn at random, with a fixed seed.
+    data: where its first rows come from; without it they are drawn at random from `seed`.
     blame: the names of the layers that are random, given a function that has the model answer once.
     Raises ExportError where the model fails on them, or answers differently when asked twice.
     """
-    candidates = iter([_from_data(signature, data)] if data is not None else _drawn(signature))
+    count = _rows(signature, count)
+    candidates = iter([cycled(data.inputs, count)] if data is not None else _drawn(signature, count, seed))
     inputs = next(candidates)
     while True:
         try:
@@ -95,21 +102,20 @@ def _fit(spec: TensorSpec, array: Array) -> Array:
     return check_array(spec, array)
 
 
-def _from_data(signature: Signature, data: Samples) -> Arrays:
-    """The first rows; from the start again where there are too few."""
-    return cycled(data.inputs, _rows(signature))
+def _drawn(signature: Signature, count: int, seed: int) -> Iterator[Arrays]:
+    for limit in _INT_LIMITS if any(_is_whole(spec) for spec in signature.inputs) else _INT_LIMITS[:1]:
+        random = np.random.default_rng(seed)
+        yield {spec.name: _draw(spec, count, random, limit) for spec in signature.inputs}
 
 
-def _drawn(signature: Signature) -> Iterator[Arrays]:
-    for limit in _INT_LIMITS:
-        random = np.random.default_rng(0)
-        yield {spec.name: _draw(spec, _rows(signature), random, limit) for spec in signature.inputs}
+def _is_whole(spec: TensorSpec) -> bool:
+    return dtypes.by_name(spec.dtype).numpy.kind in "iu"
 
 
-def _rows(signature: Signature) -> int:
-    """8, or the number that the model was built for."""
+def _rows(signature: Signature, count: int) -> int:
+    """The number that the model was built for; `count` where it is free."""
     fixed = [spec.shape[0] for spec in signature.inputs if spec.shape and spec.shape[0] is not None]
-    return fixed[0] if fixed else ROWS
+    return fixed[0] if fixed else count
 
 
 def _draw(spec: TensorSpec, count: int, random: np.random.Generator, limit: int) -> Array:
@@ -122,6 +128,8 @@ def _draw(spec: TensorSpec, count: int, random: np.random.Generator, limit: int)
         for axis, size in enumerate(spec.shape)
     )
     dtype = dtypes.by_name(spec.dtype)
+    if _is_whole(spec):
+        limit = min(limit, int(np.iinfo(dtype.numpy).max) + 1)
     return _DRAW.get(dtype.numpy.kind, _draw_floats)(random, shape, limit).astype(dtype.numpy)
 
 
@@ -138,7 +146,11 @@ def _draw_words(random: np.random.Generator, shape: tuple[int, ...], _limit: int
     return words[random.integers(0, len(words), shape)]
 
 
-_DRAW = {"b": _draw_integers, "i": _draw_integers, "u": _draw_integers, "O": _draw_words}
+def _draw_flags(random: np.random.Generator, shape: tuple[int, ...], _limit: int) -> Array:
+    return random.integers(0, 2, shape)
+
+
+_DRAW = {"b": _draw_flags, "i": _draw_integers, "u": _draw_integers, "O": _draw_words}
 
 
 def _check_repeats(first: Arrays, second: Arrays, random_layers: Callable[[], list[str]]) -> None:

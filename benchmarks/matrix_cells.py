@@ -1,0 +1,61 @@
+"""The cells of the matrix: what they are, what makes one green, and the file in which they are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+STATE = Path(__file__).parent.parent / "build/matrix/cells.jsonl"
+
+COLUMNS = {
+    "SavedModel": ("saved_model", ""),
+    "int8": ("saved_model", "int8"),
+    "weight-only": ("saved_model", "weight_only"),
+    "float16": ("saved_model", "float16"),
+    "ONNX": ("onnx", ""),
+    "ONNX int8": ("onnx", "int8"),
+    "TFLite": ("tflite", ""),
+}
+"""Column -> format and scheme of the exporter."""
+
+Verdict = Literal["green", "refused", "FAILED", "WRONG"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One artifact of one model.
+
+    verdict: green; refused, by a sentence that names the layer or the operation; FAILED, where the exporter broke or
+    refused without such a name; WRONG, where it would have published what does not answer as the model does.
+    error: the root mean square error over that of the Keras model's answers, on rows that the exporter has not seen.
+    agreement: the share of rows with the same top class. bytes: the artifact's file. milliseconds: the median at one
+    row, in a process that holds only the runtime. ratio: to the float artifact of the same format.
+    seconds: to make and check it.
+    """
+
+    model: str
+    column: str
+    verdict: Verdict
+    reason: str = ""
+    error: float | None = None
+    agreement: float | None = None
+    bytes: int | None = None
+    milliseconds: float | None = None
+    ratio: float | None = None
+    seconds: float = 0.0
+
+    def short(self) -> str:
+        """For a line of progress."""
+        if self.verdict != "green":
+            return self.reason
+        return f"{self.error:.1e}  {(self.bytes or 0) / 1e6:.2f} MB  {self.milliseconds or 0:.2f} ms"
+
+
+def latest() -> dict[tuple[str, str], Cell]:
+    """What was found, the last run of each cell."""
+    if not STATE.exists():
+        return {}
+    cells = [Cell(**json.loads(line)) for line in STATE.read_text().splitlines()]
+    return {(cell.model, cell.column): cell for cell in cells}

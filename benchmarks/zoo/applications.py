@@ -1,0 +1,62 @@
+"""Every family of keras.applications, on images as small as each allows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.table import MODELS
+
+FAMILIES = {
+    "convnext": ("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase"),
+    "densenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
+    "efficientnet": ("EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4"),
+    "efficientnet_v2": ("EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3"),
+    "inception_resnet_v2": ("InceptionResNetV2",),
+    "inception_v3": ("InceptionV3",),
+    "mobilenet": ("MobileNet",),
+    "mobilenet_v2": ("MobileNetV2",),
+    "mobilenet_v3": ("MobileNetV3Small", "MobileNetV3Large"),
+    "nasnet": ("NASNetMobile",),
+    "resnet": ("ResNet50", "ResNet101", "ResNet152"),
+    "resnet_v2": ("ResNet50V2", "ResNet101V2", "ResNet152V2"),
+    "vgg16": ("VGG16",),
+    "vgg19": ("VGG19",),
+    "xception": ("Xception",),
+}
+"""Module of keras.applications -> members, the smallest first; those of more than 100 million weights are left out."""
+
+_SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # others take 32
+_PREPROCESSING = ("ConvNeXt", "EfficientNetV2", "MobileNetV3")
+
+
+def smallest() -> list[str]:
+    """The member of each family that runs by default."""
+    return [members[0] for members in FAMILIES.values()]
+
+
+def application(name: str) -> Any:
+    """Logits, not probabilities: those of a thousand classes without training are all .001, whatever goes wrong."""
+    size = _SIZES.get(name, 32)
+    # images of [0, 1) would become almost one colour by a division by 255
+    options = {"include_preprocessing": False} if name.startswith(_PREPROCESSING) else {}
+    if name != "NASNetMobile":  # the one family that has no such argument
+        options["classifier_activation"] = None  # type: ignore[assignment]
+    built = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **options)
+    settle(built, size)
+    return built
+
+
+def settle(built: Any, size: int) -> None:
+    """Let batch normalisation normalise, as after training: values neither fade nor grow on the way through."""
+    norms = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum, norm.settled = 0.0, True
+    if norms:
+        built(np.random.default_rng(1).random((16, size, size, 3), np.float32), training=True)
+
+
+MODELS.update({name: partial(application, name) for members in FAMILIES.values() for name in members})
