@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-models test-others lint format wire schema benchmarks clean
+.PHONY: demo test test-models test-others lint format wire schema benchmarks matrix clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -44,6 +44,10 @@ schema: $(INSTALLED)
 benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/input_pipeline.py
+
+# Every model of the zoo as every artifact, into docs/matrix.md; goes on where it was interrupted.
+matrix: $(INSTALLED)
+	$(BIN)/python benchmarks/matrix.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -20,6 +20,9 @@ COLUMNS = {
 }
 """Column -> format and scheme of the exporter."""
 
+MAX_ERRORS = {"float16": 0.01, "weight_only": 0.1, "int8": 0.3}
+MIN_AGREEMENT = {"float16": 0.9, "weight_only": 0.9, "int8": 0.7}
+
 Verdict = Literal["green", "refused", "FAILED", "WRONG"]
 
 

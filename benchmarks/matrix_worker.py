@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matrix_cells import COLUMNS, Cell
+from matrix_cells import COLUMNS, MAX_ERRORS, MIN_AGREEMENT, Cell
 
 from keraship.quiet import import_keras
 
@@ -35,9 +35,6 @@ from keraship.exporter.verify import TOLERANCES, Checks, Questions, asking, judg
 CALIBRATION = 128
 ROWS = 32
 """Rows to compare on, others than the exporter's golden samples."""
-
-MAX_ERRORS = {"float16": 0.01, "weight_only": 0.1, "int8": 0.3}
-MIN_AGREEMENT = {"float16": 0.9, "weight_only": 0.9, "int8": 0.7}
 
 
 def main() -> None:
@@ -177,7 +174,9 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:400]
 
 
-_NAMED = re.compile(r"the layer '|layers? |in [A-Za-z_]+/|the model's own code|[A-Z][a-z]+[A-Z]\w+|the (input|output) '")
+_NAMED = re.compile(
+    r"the layer '|layers? |in [A-Za-z_]+/|the model's own code|[A-Z][a-z]+[A-Z]\w+|the (input|output) '"
+)
 
 
 def _refused(name: str, column: str, error: Exception) -> Cell:

@@ -167,16 +167,16 @@ def arithmetic() -> Any:
     unary = (
         "abs arctan arcsinh cbrt ceil cos cosh deg2rad erf exp exp2 expm1 floor isfinite log1p logical_not negative "
         "relu round rsqrt sigmoid sign sin sinc sinh sqrt square tan tanh trunc"
-    ).split()
+    )
     positive = {"rsqrt", "sqrt", "cbrt"}
     binary = (
         "add subtract multiply divide maximum minimum arctan2 floor_divide mod power equal greater less_equal "
         "not_equal logaddexp hypot divide_no_nan logical_and logical_xor"
-    ).split()
-    outputs = {name: getattr(ops, name)(ops.abs(a) + 0.5 if name in positive else a) for name in unary}
+    )
+    outputs = {name: getattr(ops, name)(ops.abs(a) + 0.5 if name in positive else a) for name in unary.split()}
     bases = {"power": ops.abs(a) + 0.5}
     flags = {"logical_and", "logical_xor"}
-    for name in binary:
+    for name in binary.split():
         left, right = (a > 0, b > 0) if name in flags else (bases.get(name, a), b)
         outputs[name] = getattr(ops, name)(left, right)
     return keras.Model(x, outputs)
@@ -186,7 +186,9 @@ def arithmetic() -> Any:
 def reductions() -> Any:
     x = keras.Input((5, 4), name="x")
     hidden = layers.Dense(3)(x)
-    names = "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean median min prod std sum var"
+    names = (
+        "all amax amin any argmax argmin count_nonzero cumprod cumsum logsumexp max mean median min prod std sum var"
+    )
     outputs = {name: getattr(ops, name)(hidden, axis=1) for name in names.split()}
     outputs["norm"] = ops.norm(hidden, axis=-1)
     outputs["quantile"] = ops.quantile(hidden, 0.3, axis=1)

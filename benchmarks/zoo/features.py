@@ -49,9 +49,7 @@ def integer_lookup() -> Any:
 @model
 def text_vectorization() -> Any:
     text = keras.Input((1,), dtype="string", name="text")
-    bags = {
-        mode: layers.TextVectorization(vocabulary=WORDS, output_mode=mode)(text) for mode in ("multi_hot", "count")
-    }
+    bags = {mode: layers.TextVectorization(vocabulary=WORDS, output_mode=mode)(text) for mode in ("multi_hot", "count")}
     weighted = layers.TextVectorization(vocabulary=WORDS, idf_weights=np.arange(7) / 7, output_mode="tf_idf")(text)
     pairs = layers.TextVectorization(vocabulary=[*WORDS, "the fox"], ngrams=2, output_sequence_length=6)(text)
     return keras.Model(text, {**bags, "tf_idf": weighted, "pairs": pairs})
@@ -155,8 +153,6 @@ def feature_space() -> Any:
     import tensorflow as tf
 
     space.adapt(
-        tf.data.Dataset.from_tensor_slices(
-            {"height": np.arange(14.0), "colour": WORDS * 2, "count": np.arange(14) % 5}
-        )
+        tf.data.Dataset.from_tensor_slices({"height": np.arange(14.0), "colour": WORDS * 2, "count": np.arange(14) % 5})
     )
     return keras.Model(space.get_inputs(), layers.Dense(3)(space.get_encoded_features()))

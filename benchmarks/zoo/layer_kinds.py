@@ -224,11 +224,11 @@ def activation_functions() -> Any:
         "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid log_softmax "
         "mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax "
         "squareplus tanh tanh_shrink threshold"
-    ).split()
+    )
     x = keras.Input((10,), name="x")
     wide = layers.Dense(12)(x)
     options = {"threshold": lambda value: keras.activations.threshold(value, 0.1, 0.0)}
-    outputs = {name: layers.Activation(options.get(name, name))(wide) for name in names}
+    outputs = {name: layers.Activation(options.get(name, name))(wide) for name in names.split()}
     outputs["glu"] = layers.Activation(keras.activations.glu)(wide)
     outputs["gelu_tanh"] = layers.Activation(lambda value: keras.activations.gelu(value, approximate=True))(wide)
     return keras.Model(x, outputs)
