@@ -8,13 +8,15 @@ import onnx
 import onnxruntime
 
 from keraship.errors import ExportError
-from keraship.exporter.freeze import LIMIT
 from keraship.reasons import reason
 
 DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 """The standard's domains, by what they are called in files."""
 
 ML_OPSET = 3
+
+LIMIT = 2**31 - 1
+"""A message's largest size, in bytes."""
 
 
 def is_standard(node: Any, opset: int) -> bool:

@@ -10,8 +10,7 @@ from onnx import TensorProto, numpy_helper
 
 from keraship import bundle
 from keraship.exporter.canonical_onnx import tensors
-from keraship.exporter.freeze import LIMIT
-from keraship.exporter.onnx_check import invalid
+from keraship.exporter.onnx_check import LIMIT, invalid
 
 DATA = f"{bundle.ONNX}.data"
 """The weights of a model that is too large for one file; always beside model.onnx, which names it so."""

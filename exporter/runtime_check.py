@@ -12,6 +12,8 @@ import math
 import statistics
 import sys
 import time
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -223,7 +225,12 @@ def _onnx() -> Callable[[Path], Runner]:
     return _Onnx
 
 
-RUNTIMES = {"saved_model": _saved_model, "onnx": _onnx}
+def _tflite() -> Callable[[Path], Runner]:
+    import_tensorflow()
+    return _TfLite
+
+
+RUNTIMES = {"saved_model": _saved_model, "onnx": _onnx, "tflite": _tflite}
 
 
 class _SavedModel:
@@ -281,6 +288,42 @@ def _onnx_spec(value: Any) -> TensorSpec:
     dtype = value.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(value.name, _ONNX_DTYPES.get(dtype, dtype), shape)
+
+
+class _TfLite:
+    """A TFLite model in TensorFlow's interpreter; open sizes are set anew for each shape of inputs."""
+
+    _KEPT = 8  # interpreters, each for inputs of one shape; the weights are in memory once, mapped from the file
+
+    def __init__(self, version: Path) -> None:
+        self._path = str(version / bundle.TFLITE)
+        self._runners: OrderedDict[Any, Any] = OrderedDict()
+        runner = self._new()
+        sides = (runner.get_input_details(), runner.get_output_details())
+        inputs, outputs = (tuple(_tflite_spec(name, detail) for name, detail in side.items()) for side in sides)
+        self.signatures = {DEFAULT_SIGNATURE: Signature(inputs, outputs)}
+
+    def run(self, inputs: Arrays) -> Arrays:
+        shapes = tuple((name, array.shape) for name, array in sorted(inputs.items()))
+        if shapes not in self._runners:
+            self._runners[shapes] = self._new()
+        self._runners.move_to_end(shapes)
+        if len(self._runners) > self._KEPT:
+            self._runners.popitem(last=False)
+        answers = self._runners[shapes](**inputs)
+        return {name: np.array(array) for name, array in answers.items()}
+
+    def _new(self) -> Any:
+        import tensorflow as tf
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is moving to a package of its own
+            return tf.lite.Interpreter(self._path, num_threads=1).get_signature_runner(DEFAULT_SIGNATURE)
+
+
+def _tflite_spec(name: str, detail: dict[str, Any]) -> TensorSpec:
+    shape = tuple(None if size < 0 else int(size) for size in detail["shape_signature"])
+    return TensorSpec(name, np.dtype(detail["dtype"]).name, shape)
 
 
 def _as_text(array: Array) -> Array:

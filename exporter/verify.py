@@ -35,7 +35,7 @@ bfloat16 8, and runtimes round them at different places.
 TIMED = (1, 8)
 """The numbers of rows that are timed, where nobody asks for others."""
 
-RUNTIMES = {"saved_model": "tensorflow", "onnx": "onnxruntime"}
+RUNTIMES = {"saved_model": "tensorflow", "onnx": "onnxruntime", "tflite": "tensorflow"}
 """What runs each format."""
 
 _ALWAYS_BLOCKED = ("keras", "tf_keras")

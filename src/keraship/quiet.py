@@ -35,7 +35,7 @@ def import_tensorflow() -> Any:
         return importlib.import_module("tensorflow")
     for logger, level in _LOGGERS.items():
         logging.getLogger(logger).setLevel(level)
-    with _stderr_held_back():
+    with stderr_held_back():
         return importlib.import_module("tensorflow")
 
 
@@ -60,7 +60,8 @@ def _check_backend(backend: str) -> None:
 
 
 @contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
+def stderr_held_back(*, shown_after_errors: bool = True) -> Iterator[None]:
+    """Hold back what the process, libraries in C++ included, writes to stderr; given out only where the block fails."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -68,8 +69,9 @@ def _stderr_held_back() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
+            if shown_after_errors:
+                held.seek(0)
+                os.write(stderr, held.read())
             raise
         finally:
             sys.stderr.flush()
