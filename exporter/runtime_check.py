@@ -303,7 +303,9 @@ class _TfLite:
         inputs, outputs = (tuple(_tflite_spec(name, detail) for name, detail in side.items()) for side in sides)
         self.signatures = {DEFAULT_SIGNATURE: Signature(inputs, outputs)}
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def run(self, inputs: Arrays, signature_name: str = DEFAULT_SIGNATURE) -> Arrays:
+        if signature_name not in self.signatures:
+            raise KeyError(signature_name)
         shapes = tuple((name, array.shape) for name, array in sorted(inputs.items()))
         if shapes not in self._runners:
             self._runners[shapes] = self._new()
