@@ -8,10 +8,11 @@
 2. trace    at inference, with the signature's names
 3. sample   golden inputs, and the Keras model's answers to them and to the user's data
 4. freeze   the weights become constants of one graph
-5. write    each format, as it is and quantized by each scheme
-6. verify   each artifact in a fresh process that has neither Keras nor the model's code
-7. gate     what quantized artifacts lose against what they may lose
-8. publish  the versions appear in the repository, whole and together
+5. fold     normalisation and bias go into the weights
+6. write    each format, as it is and quantized by each scheme
+7. verify   each artifact in a fresh process that has neither Keras nor the model's code
+8. gate     what quantized artifacts lose against what they may lose
+9. publish  the versions appear in the repository, whole and together
 
 TensorFlow is imported when `export` runs, not before.
 """

@@ -169,7 +169,7 @@ class _Run:
     samples: tuple[golden.Arrays, golden.Arrays] = ({}, {})  # sample
     data: Samples = None  # type: ignore[assignment]  # sample
     reference: Reference = None  # type: ignore[assignment]  # sample
-    frozen: Frozen = None  # type: ignore[assignment]  # freeze
+    frozen: Frozen = None  # type: ignore[assignment]  # freeze, fold
     coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
     found: dict[Key, Findings] = field(default_factory=dict)  # verify
     fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
@@ -254,6 +254,13 @@ def _freeze(run: _Run) -> None:
 
     run.job.report("freeze")
     run.frozen = replace(freeze.freeze(run.traced), additions=run.additions)
+
+
+def _fold(run: _Run) -> None:
+    from keraship.exporter import fold
+
+    run.job.report("fold")
+    run.frozen = fold.fold(run.frozen)
 
 
 def _write(run: _Run) -> None:
@@ -351,6 +358,7 @@ STEPS: tuple[Callable[[_Run], None], ...] = (
     _trace,  # at inference, with the signature's names
     _sample,  # golden inputs, and the Keras model's answers to them and to the user's data
     _freeze,  # the weights become constants of one graph
+    _fold,  # normalisation and bias go into the weights; before quantization, which would scale them apart
     _write,  # each format, as it is and quantized by each scheme
     _verify,  # each artifact in a fresh process that has neither Keras nor the model's code
     _gate,  # quantized artifacts against what they may lose

@@ -68,11 +68,17 @@ def _saved_model(material: Material, scheme: str, folder: Path) -> Coverage | No
     return None
 
 
-def _onnx(material: Material, _scheme: str, folder: Path) -> Coverage | None:
+def _onnx(material: Material, scheme: str, folder: Path) -> Coverage | None:
     from keraship.exporter.onnx_file import write_onnx
 
-    write_onnx(material.onnx, folder)
-    return None
+    if not scheme:
+        write_onnx(material.onnx, folder)
+        return None
+    from keraship.exporter.onnx_quantize import quantize_onnx
+
+    quantized = quantize_onnx(material.onnx, scheme, calibration=material.calibration, report=material.report)
+    write_onnx(quantized.model, folder)
+    return quantized.coverage
 
 
 _NEEDED = ("tensorflow", "keras")
@@ -86,7 +92,7 @@ FORMATS = {
     ),
     "onnx": Format(
         _onnx,
-        ("",),
+        ("", "int8", "weight_only", "float16", "dynamic"),
         (bundle.ONNX,),
         (*_NEEDED, "onnx", "tf2onnx", "onnxruntime"),
         OPSET,
