@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,10 +19,13 @@ from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
 from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, Material, model_name
+from keraship.exporter.graph_summary import summarize_graph_def
 from keraship.exporter.job import Job, Progress, checked, chosen, schemes
+from keraship.exporter.machine import machine
 from keraship.exporter.names import SIGNATURES, offered
-from keraship.exporter.outcome import Distribution, Outcome, Row, write_outcome
+from keraship.exporter.outcome import Curve, Distribution, Graph, Outcome, Row
 from keraship.exporter.random_layers import random_layers
+from keraship.exporter.report import write_report
 from keraship.exporter.verify import (
     TIMED,
     TOLERANCES,
@@ -38,6 +40,7 @@ from keraship.exporter.verify import (
     unreported,
 )
 from keraship.exporter.wanted import want
+from keraship.exporter.written_graph import written_graph
 from keraship.extras import require
 from keraship.quiet import import_keras
 from keraship.samples import Samples, read_samples
@@ -170,10 +173,13 @@ class _Run:
     data: Samples = None  # type: ignore[assignment]  # sample
     reference: Reference = None  # type: ignore[assignment]  # sample
     frozen: Frozen = None  # type: ignore[assignment]  # freeze, fold
+    graph: Graph | None = None  # freeze
     coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
     found: dict[Key, Findings] = field(default_factory=dict)  # verify
     fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
+    graphs: dict[Key, Graph | None] = field(default_factory=dict)  # write
     errors: dict[Key, tuple[Distribution, ...]] = field(default_factory=dict)  # verify
+    curves: dict[Key, tuple[Curve, ...]] = field(default_factory=dict)  # verify
     refused: dict[Key, str] = field(default_factory=dict)  # write, verify, gate
     manifests: dict[str, Manifest] = field(default_factory=dict)  # publish
     outcome: Outcome = None  # type: ignore[assignment]  # publish
@@ -254,6 +260,7 @@ def _freeze(run: _Run) -> None:
 
     run.job.report("freeze")
     run.frozen = replace(freeze.freeze(run.traced), additions=run.additions)
+    run.graph = summarize_graph_def(run.frozen.graph)
 
 
 def _fold(run: _Run) -> None:
@@ -275,6 +282,7 @@ def _write(run: _Run) -> None:
         report(" ".join(filter(None, ("write", format_, scheme))))
         with _refusing(run, (scheme, format_)):
             run.coverage[scheme, format_] = FORMATS[format_].write(material, scheme, run.stagings[scheme].folder)
+            run.graphs[scheme, format_] = written_graph(run.stagings[scheme].folder, format_)
 
 
 def _verify(run: _Run) -> None:
@@ -306,6 +314,7 @@ def _ask(run: _Run, key: Key, questions: Questions) -> None:
     if all(name in given and given[name].shape == array.shape for name, array in expected.items()):
         run.fidelity[key] = fidelity.measure(run.reference, given)
         run.errors[key] = tuple(distribution(name, array, given[name]) for name, array in expected.items())
+        run.curves[key] = run.reference.curves(given)
 
 
 def _gate(run: _Run) -> None:
@@ -350,7 +359,7 @@ def _publish(run: _Run) -> None:
         bundle.write_manifest(staging.folder, run.manifests[scheme])
     run.outcome = _outcome(run, origin)
     for staging in run.stagings.values():
-        write_outcome(staging.folder, run.outcome)
+        write_report(staging.folder, run.outcome)
 
 
 STEPS: tuple[Callable[[_Run], None], ...] = (
@@ -503,7 +512,9 @@ def _outcome(run: _Run, origin: bundle.Source) -> Outcome:
         tools=run.manifests[""].tools,
         max_drop=run.job.max_drop,
         notes=_notes(run),
-        machine=platform.processor() or platform.machine(),
+        curves=run.reference.curves(),
+        graph=run.graph,
+        machine=machine(),
     )
 
 
@@ -523,4 +534,6 @@ def _row(run: _Run, key: Key, best: Key) -> Row:
         verdict="REFUSED" if key in run.refused else "BEST" if key == best else "OK",
         reason=run.refused.get(key, "the fastest" if key == best else ""),
         errors=run.errors.get(key, ()),
+        curves=run.curves.get(key, ()),
+        graph=run.graphs.get(key),
     )

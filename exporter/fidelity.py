@@ -9,6 +9,8 @@ import numpy as np
 
 from keraship.bundle import Drop, Quality
 from keraship.exporter import quality, scores
+from keraship.exporter.curves import precision_recall
+from keraship.exporter.outcome import Curve
 from keraship.exporter.scores import Scores
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +29,13 @@ class Reference:
         """The Keras model's own quality; None where there are no labels for it."""
         own = self.scores
         return None if own is None else scores.summary(own)
+
+    def curves(self, outputs: Arrays | None = None) -> tuple[Curve, ...]:
+        """Precision-recall curves of the Keras model, or of other answers to the same data, of the same classes."""
+        if self.labels is None:
+            return ()
+        own = precision_recall(self.outputs, self.labels)
+        return own if outputs is None or not own else precision_recall(outputs, self.labels, like=own)
 
     @property
     def scores(self) -> Scores | None:
