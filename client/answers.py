@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def _plain(array: Array) -> Any:
 
     NaN and the infinities have no JSON of their own and become the texts "NaN", "Infinity" and "-Infinity".
     """
-    return _plain_item(_native(array).tolist())
+    return _plain_item(_native(np.asarray(array)).tolist())
 
 
 def _plain_item(item: Any) -> Any:
@@ -108,6 +109,66 @@ def _write_npz(path: Path, answer: Answer) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for its own parameter's
 
 
+def _write_npy(path: Path, answer: Answer) -> None:
+    if len(answer.outputs) != 1:
+        names = ", ".join(answer.outputs)
+        raise DataError(f"expected one output for an .npy file; the model gave {names}: write an .npz file")
+    ((name, array),) = answer.outputs.items()
+    with _writing(path), path.open("wb") as file:
+        np.save(file, _storable(name, array))
+
+
+def _write_csv(path: Path, answer: Answer) -> None:
+    """A line for each row: its number, the outputs' values, each in a column, and the label."""
+    by_row = _by_row(answer)
+    columns = ["row", *(column for name, array in by_row.items() for column in _names(name, array.shape[1:]))]
+    labels = answer.labels if answer.labels is not None and "label" not in columns else None
+    with _writing(path), path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns if labels is None else [*columns, "label"])
+        for row in range(answer.rows):
+            values = [value for array in by_row.values() for value in _flat_values(array[row])]
+            label = [] if labels is None else [" ".join(map(str, _flat_values(labels[row])))]
+            writer.writerow([answer.start + row, *values, *label])
+
+
+def _write_jsonl(path: Path, answer: Answer) -> None:
+    """An object for each row: its number, the outputs by name, and the label."""
+    by_row = _by_row(answer)
+    with _writing(path), path.open("w", encoding="utf-8") as file:
+        for row in range(answer.rows):
+            line = {"row": answer.start + row} | {name: _plain(array[row]) for name, array in by_row.items()}
+            if answer.labels is not None:
+                line.setdefault("label", _plain(answer.labels[row]))
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _by_row(answer: Answer) -> dict[str, Array]:
+    for name, array in answer.outputs.items():
+        if array.shape[:1] != (answer.rows,):
+            raise DataError(
+                f"expected output '{name}' to have a row for each of {answer.rows} rows of data, to write them line by "
+                f"line; got shape {list(array.shape)}: write a .json file"
+            )
+    return answer.outputs
+
+
+def _names(name: str, shape: tuple[int, ...]) -> list[str]:
+    """A column's name for each value of a row: scores, or scores_0, scores_1 ..."""
+    return ["_".join([name, *map(str, index)]) for index in np.ndindex(*shape)]
+
+
+def _flat_values(row: Any) -> list[Any]:
+    return [_csv_value(item) for item in _native(np.asarray(row)).reshape(-1).tolist()]
+
+
+def _csv_value(item: Any) -> Any:
+    if isinstance(item, bytes):
+        text = _text_or_b64(item)
+        return text if isinstance(text, str) else f"base64:{text['b64']}"
+    return item
+
+
 def _storable(name: str, array: Array) -> Array:
     if array.dtype != object:
         return _native(array)
@@ -124,7 +185,10 @@ def _writing(path: Path) -> Iterator[None]:
         raise DataError(f"expected to write the answers to {path}: {error.strerror or error}") from error
 
 
-WRITERS: dict[str, Callable[[Path, Answer], None]] = {".npz": _write_npz, ".json": _write_json}
+WRITERS: dict[str, Callable[[Path, Answer], None]] = {
+    ".npz": _write_npz, ".json": _write_json, ".npy": _write_npy, ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+}  # fmt: skip
 
 
 def _show_rows(answer: Answer, by_row: dict[str, Array]) -> None:

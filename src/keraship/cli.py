@@ -41,6 +41,7 @@ COMMANDS = {
     "evaluate": _Entry("keraship.models.evaluate_command", "evaluate", "train", "Judge models on held-out data."),
     "serve": _Entry("keraship.serving.command", "serve", "serve", "Serve models over gRPC and REST."),
     "predict": _Entry("keraship.client.command", "predict", "all", "Ask a running server."),
+    "client": _Entry("keraship.client.generate_command", "client", "all", "Write a typed client for a model."),
     "data": _Entry("keraship.models.data_command", "data", "train", "Write real data to try things with."),
 }
 

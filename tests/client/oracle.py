@@ -38,6 +38,7 @@ SIGNATURES: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {
     "echo": ({"x": (FLOAT, None)}, {"y": (FLOAT, None)}),
     "two": ({"a": (INT32, [-1]), "b": (FLOAT, [-1, 2])}, {"sum": (FLOAT, [-1, 2]), "texts": (STRING, [-1])}),
     "digits": ({"images": (FLOAT, [-1, 4])}, {"scores": (FLOAT, [-1, 4])}),
+    "photos": ({"x": (FLOAT, [-1, 4, 4, 1])}, {"y": (FLOAT, [-1, 4, 4, 1])}),
     "whole": ({"x": (FLOAT, [-1, 2])}, {"mean": (FLOAT, [])}),
     "nested": ({"x": (FLOAT, [-1, 2])}, {"boxes": (FLOAT, [-1, 2, 2]), "count": (INT32, [-1])}),
 }

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +131,8 @@ def test_numbers_that_json_has_not(run, address: str, tmp_path: Path) -> None:  
         (("m", "x.npz", "--input", "a=b.npy"), "expected data once"),
         (("m", "x.npz", "--rows", "5:5"), "STOP above START"),
         (("m", "x.npz", "--rows", "all"), "STOP above START"),
-        (("m", "x.npz", "--output", "x.csv"), ".npz or .json"),
+        (("m", "x.npz", "--output", "x.txt"), ".csv or .jsonl"),
+        (("http://localhost:x/m", "x.npz"), "an address with a port"),
         (("m", "--input", "a"), "NAME=FILE"),
         (("localhost:8500/m", "x.npz", "--server", "h:1"), "the server once"),
         (("localhost/m", "x.npz"), "an address with a port"),
@@ -157,6 +163,79 @@ def test_expected_failures_are_a_sentence(run, address: str, data: Path, tmp_pat
     ):
         code, _, err = run(*args)
         assert (code, says in err, err.count("\n")) == (1, True, 1), err
+
+
+def test_answers_go_to_every_kind_of_file(run, address: str, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """.npy an array; .csv and .jsonl a line for each row, with its number and label."""
+    for suffix in (".npy", ".csv", ".jsonl"):
+        code, out, err = run(f"{address}/digits", data, "--rows", "1:4", "--output", tmp_path / f"out{suffix}")
+        assert code == 0, out + err
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), IMAGES[1:4])
+    assert (tmp_path / "out.csv").read_text().splitlines() == [
+        "row,scores_0,scores_1,scores_2,scores_3,label",
+        "1,0.0,0.75,0.0,0.0,1",
+        "2,0.0,0.0,0.75,0.0,2",
+        "3,0.0,0.0,0.0,0.75,0",
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines[1] == {"row": 2, "scores": [0.0, 0.0, 0.75, 0.0], "label": 2}
+    np.save(tmp_path / "x.npy", np.float32([[1, 2], [3, 4]]))
+    for suffix, says in ((".npy", "write an .npz file"), (".csv", None)):
+        code, _, err = run(f"{address}/nested", tmp_path / "x.npy", "--output", tmp_path / f"n{suffix}")
+        assert (code, (says or "") in err) == (0 if says is None else 1, True)
+    header = (tmp_path / "n.csv").read_text().splitlines()[0]
+    assert header == "row,boxes_0_0,boxes_0_1,boxes_1_0,boxes_1_1,count"
+    code, _, err = run(f"{address}/whole", tmp_path / "x.npy", "--output", tmp_path / "w.csv")
+    assert (code, "write a .json file" in err) == (1, True)
+
+
+def test_csv_files_and_folders_of_images_are_read(run, address: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """By the model's inputs: columns become its features, images get its size."""
+    from PIL import Image
+
+    (tmp_path / "x.csv").write_text("p,q,r,s,label\n1,2,3,4,0\n5,6,7,8,1\n")
+    code, out, err = run(f"{address}/digits", tmp_path / "x.csv", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["outputs"]["scores"] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert document["labels"] == [0, 1]
+    for index, name in enumerate(("a", "b")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (6, 6), 100 * index).save(tmp_path / "photos" / name / "1.png")
+    code, out, err = run(f"{address}/photos", tmp_path / "photos", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert np.array(document["outputs"]["y"]).reshape(2, -1).mean(axis=1).round(3).tolist() == [0, 100]
+    assert document["labels"] == [0, 1]
+
+
+def test_ctrl_c_keeps_what_came(address: str, tmp_path: Path) -> None:
+    """In the file that was asked for; exit status 130, within a second."""
+    np.save(tmp_path / "x.npy", np.zeros((100_000, 4), np.float32))
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from keraship.cli import main; main(sys.argv[1:])"
+    )
+    args = ["predict", f"{address}/digits", tmp_path / "x.npy", "--batch-size=1", f"--output={tmp_path / 'out.npy'}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, args)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(6)
+        os.kill(process.pid, signal.SIGINT)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - start < 10
+    assert process.returncode == 130, err
+    count = len(np.load(tmp_path / "out.npy"))
+    assert 0 < count < 100_000
+    assert f"those to the first {count} are in" in err
+
+
+def test_over_rest_and_from_several_servers(run, address: str, data: Path) -> None:  # type: ignore[no-untyped-def]
+    """Addresses with commas; one that is down is passed over."""
+    code, out, err = run(f"{address},127.0.0.1:1/digits", data, "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["outputs"]["scores"]) == 5
 
 
 def test_help_shows_examples(run) -> None:  # type: ignore[no-untyped-def]
