@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from keraship.check_hdf5 import check_hdf5
 from keraship.danger import Finding
 from keraship.errors import ModelError
+from keraship.hdf5_file import read_hdf5
 from keraship.keras_read import read_keras
 from keraship.reasons import reason
 
@@ -25,11 +25,8 @@ def scan_keras(path: Path) -> Iterator[Finding]:
 
 def scan_hdf5(path: Path) -> Iterator[Finding]:
     """A whole model, or weights alone; raises ModelError where it is not whole."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
-            findings = None if "model_config" in file.attrs else list(check_hdf5(file))
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        file = read_hdf5(path)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is not a whole .h5 file ({reason(error)}); save the model again") from error
-    yield from scan_keras(path) if findings is None else findings
+    yield from scan_keras(path) if "model_config" in file.attributes else file.findings

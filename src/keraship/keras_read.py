@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from keraship.check_archive import check_archive
 from keraship.check_config import check_config, check_sizes
-from keraship.check_hdf5 import check_hdf5, weights_bytes
 from keraship.check_pickle import check_pickle
 from keraship.danger import Finding, first_danger
 from keraship.errors import ModelError
+from keraship.hdf5_file import Hdf5, read_hdf5
 from keraship.reasons import reason
 
 CONFIG = "config.json"
@@ -117,13 +116,12 @@ def _read_members(path: Path, archive: zipfile.ZipFile) -> KerasFile:
     if not isinstance(config, dict) or "class_name" not in config:
         raise ModelError(f"{path} is no .keras file: its {CONFIG} describes no model")
     metadata = _json_member(path, archive, METADATA) if METADATA in names else {}
-    size, found = _read_weights(path, archive)
-    findings += [*found, *members_findings(archive, (CONFIG, METADATA, WEIGHTS))]
-    findings += [*check_config(config, with_training=False), *check_sizes(config, size)]
+    weights = _read_weights(path, archive)
+    findings += [*weights.findings, *members_findings(archive, (CONFIG, METADATA, WEIGHTS))]
+    findings += [*check_config(config, with_training=False), *check_sizes(config, weights.weights_bytes)]
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
-    return KerasFile(
-        path, config, version, size, tuple(findings), tuple(check_config(config.get("compile_config") or {}))
-    )
+    of_training = tuple(check_config(config.get("compile_config") or {}))
+    return KerasFile(path, config, version, weights.weights_bytes, tuple(findings), of_training)
 
 
 def _json_member(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
@@ -136,99 +134,58 @@ def _json_member(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
         raise ModelError(f"{path} is no .keras file: its {name} cannot be read ({reason(error)})") from error
 
 
-def _read_weights(path: Path, archive: zipfile.ZipFile) -> tuple[int, list[Finding]]:
-    import h5py
-
+def _read_weights(path: Path, archive: zipfile.ZipFile) -> Hdf5:
     if WEIGHTS not in archive.namelist():
         raise ModelError(f"{path} is not a whole .keras file: it holds no {WEIGHTS}; save the model again")
-    with _stored(path, archive) as member, h5py.File(member, "r") as weights:
-        findings = list(check_hdf5(weights, WEIGHTS))
-        return (0 if first_danger(findings) else weights_bytes(weights)), findings
+    member = archive.getinfo(WEIGHTS)
+    if member.compress_type == zipfile.ZIP_STORED:
+        return read_hdf5(path, start=_start(path, member), size=member.file_size, where=WEIGHTS)
+    with tempfile.TemporaryDirectory(prefix="keraship-") as folder:  # Keras stores; somebody packed it again
+        return read_hdf5(Path(archive.extract(member, folder)), where=WEIGHTS)
 
 
-def _stored(path: Path, archive: zipfile.ZipFile) -> Any:
-    """The weights as a file: HDF5 jumps about in it, which zipfile answers by reading from the start again."""
-    info = archive.getinfo(WEIGHTS)
-    return _Window(path.open("rb"), info) if info.compress_type == zipfile.ZIP_STORED else archive.open(WEIGHTS)
-
-
-class _Window(io.RawIOBase):
-    """An uncompressed member of an archive; reads and seeks like a file of its own, which it closes."""
-
-    def __init__(self, file: BinaryIO, info: zipfile.ZipInfo) -> None:
-        self._file = file
-        file.seek(info.header_offset)
+def _start(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where an uncompressed member begins in its archive."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
         name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-        self._start = info.header_offset + _LOCAL_HEADER.size + name + extra
-        self._size = info.file_size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        self._file.seek(self._start + self._position)
-        read = self._file.read(max(0, min(len(view), self._size - self._position)))
-        view[: len(read)] = read
-        self._position += len(read)
-        return len(read)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    return member.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
 
 
-def _read_hdf5(path: Path) -> KerasFile:
-    import h5py
-
+def _read_model(path: Path) -> KerasFile:
     try:
-        with h5py.File(path, "r") as file:
-            findings = list(check_hdf5(file))
-            texts = {key: file.attrs.get(key) for key in ("model_config", "training_config", "keras_version")}
-            size = 0 if first_danger(findings) else weights_bytes(file)
+        file = read_hdf5(path)
     except _BROKEN as error:
         raise _not_whole(path, ".h5", error) from error
-    if texts["model_config"] is None:
+    if "model_config" not in file.attributes:
         raise ModelError(
             f"expected a whole model in {path}; it holds weights alone: save it with model.save(), to a .keras file"
         )
-    config = _json_attribute(path, texts["model_config"])
+    config = _json_attribute(path, file.attributes["model_config"])
     if not isinstance(config, dict) or "class_name" not in config:
         raise ModelError(f"{path} is no .h5 file of Keras: its model_config describes no model")
-    training = _json_attribute(path, texts["training_config"] if texts["training_config"] is not None else "{}")
-    findings += [*check_config(config), *check_sizes(config, size)]
     return KerasFile(
-        path, config, _text(texts["keras_version"] or ""), size, tuple(findings), tuple(check_config(training))
+        path,
+        config,
+        file.attributes.get("keras_version", ""),
+        file.weights_bytes,
+        (*file.findings, *check_config(config), *check_sizes(config, file.weights_bytes)),
+        tuple(check_config(_json_attribute(path, file.attributes.get("training_config", "{}")))),
     )
 
 
-def _json_attribute(path: Path, value: Any) -> Any:
+def _json_attribute(path: Path, text: str) -> Any:
     try:
-        return json.loads(_text(value))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{path} is no .h5 file of Keras: its configuration cannot be read ({reason(error)})"
-        ) from error
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+        raise ModelError(f"{path} is no .h5 file of Keras: its configuration is no JSON ({reason(error)})") from error
 
 
 def _not_whole(path: Path, kind: str, error: BaseException) -> ModelError:
     return ModelError(f"{path} is not a whole {kind} file ({reason(error)}); save the model again with model.save()")
 
 
-_READERS = {b"PK": _read_archive, b"\x89HDF\r\n\x1a\n": _read_hdf5}
+_READERS = {b"PK": _read_archive, b"\x89HDF\r\n\x1a\n": _read_model}
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
