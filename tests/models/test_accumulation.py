@@ -28,7 +28,7 @@ def trained(optimizer: Any, batch_size: int) -> list[Any]:
             keras.layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.GlorotUniform(2)),
         ]
     )
-    model.compile(optimizer, loss="sparse_categorical_crossentropy")
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", jit_compile=False)
     x, y = random.normal(size=(24, 5)).astype("float32"), random.integers(0, 3, 24)
     model.fit(x, y, batch_size=batch_size, epochs=4, shuffle=False, verbose=0)
     return list(model.get_weights())
@@ -54,6 +54,6 @@ def test_schedules_count_batches() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
     rate = Exponential(factor=0.5, every=1).rate(Plan(1.0, epochs=2, steps_per_epoch=4))
     optimizer = keras.optimizers.SGD(rate, gradient_accumulation_steps=2)
-    model.compile(optimizer, loss=lambda target, score: -target * score)  # a gradient of -1
+    model.compile(optimizer, loss=lambda target, score: -target * score, jit_compile=False)  # a gradient of -1
     model.fit(np.ones((4, 1)), np.ones((4, 1)), batch_size=1, epochs=2, verbose=0)
     assert float(model.get_weights()[0][0, 0]) == pytest.approx(sum(0.5 ** (step / 4) for step in (1, 3, 5, 7)))

@@ -371,7 +371,7 @@ def test_monitored_in_mixed_precision() -> None:
     outputs = keras.layers.Conv2D(1, 1, activation="sigmoid", dtype="mixed_float16")(inputs)
     model = keras.Model(inputs, outputs)
     metrics = [*(metric() for metric in BINARY), *(metric(2, threshold=0.5) for metric in OVERLAPS)]
-    model.compile("sgd", "binary_crossentropy", weighted_metrics=metrics)
+    model.compile("sgd", "binary_crossentropy", weighted_metrics=metrics, jit_compile=False)
     x = np.random.default_rng(0).random((4, 3, 3, 1)).astype(np.float32)
     y = (x > 0.5).astype(int)
     stops = [keras.callbacks.EarlyStopping(monitor=metric.name) for metric in metrics]

@@ -39,7 +39,7 @@ class Numbered(keras.callbacks.Callback):  # type: ignore[misc]
 
 def fitted(*callbacks: Any, epochs: int, initial_epoch: int = 0) -> Any:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile("sgd", loss="mse")
+    model.compile("sgd", loss="mse", jit_compile=False)
     x = np.ones((2, 1), "float32")
     model.fit(x, x, epochs=epochs, initial_epoch=initial_epoch, callbacks=[Numbered(), *callbacks], verbose=0)
     return model
@@ -94,7 +94,7 @@ def test_killed_before_the_best_was_written() -> None:
         written: list[float] = []
         keep = KeepBest(watch, lambda model: written.append(float(model.get_weights()[0][0, 0])))  # noqa: B023  # called in this turn
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        model.compile("sgd", loss="mse")
+        model.compile("sgd", loss="mse", jit_compile=False)
         model.set_weights([np.full((1, 1), 7)])
         x = np.ones((2, 1), "float32")
         model.fit(x, x, epochs=2, initial_epoch=2, callbacks=[watch, keep], verbose=0)

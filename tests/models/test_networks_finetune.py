@@ -132,7 +132,7 @@ def test_unfreeze_with_a_schedule_and_mixed_precision(weights: Path) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1))
-    model.compile(optimizer, loss="sparse_categorical_crossentropy")
+    model.compile(optimizer, loss="sparse_categorical_crossentropy", jit_compile=False)
     unfreeze(model, layers=3, learning_rate=keras.optimizers.schedules.CosineDecay(0.02, 10))
     assert float(model.optimizer.inner_optimizer.learning_rate) == pytest.approx(0.02)
 

@@ -232,7 +232,7 @@ def test_training_with_each(photos: Dataset) -> None:
         keras.utils.set_random_seed(0)
         layers = [keras.Input(photos.task.image_shape), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
         model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
-        model.compile("sgd", loss="sparse_categorical_crossentropy")
+        model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=False)
         return list(model.fit(data, epochs=2, shuffle=False, verbose=0).history["loss"])
 
     expected = losses(batches(photos.train, batch_size=4, shuffle_seed=2, deterministic=True))
@@ -249,6 +249,6 @@ def test_a_table_in_a_model() -> None:
         keras.layers.Concatenate()([keras.layers.Reshape((1,))(x), lookup(s)])
     )
     model = keras.Model({"x": x, "s": s}, scores)
-    model.compile("sgd", loss="sparse_categorical_crossentropy")
+    model.compile("sgd", loss="sparse_categorical_crossentropy", jit_compile=False)
     for data in (batches(MIXED, batch_size=8), Batches(MIXED, batch_size=8)):
         assert np.isfinite(model.fit(data, shuffle=False, verbose=0).history["loss"][0])

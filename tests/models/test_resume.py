@@ -68,7 +68,9 @@ def some_model(optimizer: str = "adam", units: int = 8) -> Any:
         ]
     )
     rate = Cyclic("triangular2", half_cycle=1).rate(Plan(0.05, EPOCHS, 6))
-    model.compile(OPTIMIZERS[optimizer](rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        OPTIMIZERS[optimizer](rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False
+    )
     return model
 
 
@@ -143,7 +145,7 @@ def test_bfloat16(tmp_path: Path) -> None:
     models = []
     for _ in range(2):
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")])
-        model.compile("sgd", loss="mse")
+        model.compile("sgd", loss="mse", jit_compile=False)
         models.append(model)
     first, second = models
     first.fit(np.ones((2, 4)), np.ones((2, 3)), callbacks=[Resume(tmp_path, config={}).saver(list)], verbose=0)

@@ -133,7 +133,7 @@ def test_a_loss_that_is_no_number(tmp_path: Path) -> None:
 def test_data_that_is_no_number(images: float, validation: float, name: str) -> None:
     """NaN and infinity in the images are found in training and in validation alike."""
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(loss="mse")
+    model.compile(loss="mse", jit_compile=False)
     x, y = np.full((4, 2), images, "float32"), np.zeros((4, 1), "float32")
     with pytest.raises(TrainingError, match=rf"finite {name};.*epoch 1"):
         model.fit(x, y, validation_data=(np.full_like(x, validation), y), callbacks=[StopOnBadLoss()], verbose=0)
