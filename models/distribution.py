@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,21 @@ class Devices:
         if self._has_workers:
             model.train_step = _with_axis(type(model).train_step, model)
             model.test_step = _with_axis(type(model).test_step, model)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Of several workers, one that is lost is a TrainingError of the others'."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if not self._has_workers:
+                raise
+            raise TrainingError(
+                f"expected all workers of {TF_CONFIG} to go on to the end; one cannot be reached: {reason(error)}: "
+                "the same command on each of them goes on behind the last whole epoch"
+            ) from error
 
     def wait_for_all(self) -> None:
         """Come back when all workers have come here."""

@@ -91,15 +91,16 @@ class Learner:
     def _fit_part(self, batches: Any, start: int, end: int, *, callbacks: list[Any]) -> None:
         validation = pipeline.batches(self._dataset.validation, batch_size=self._batch_size, deterministic=True)
         self._devices.prepare(self.model, next(iter(validation)))
-        self.model.fit(
-            batches,
-            validation_data=self._devices.by_rows(validation),
-            initial_epoch=start,
-            epochs=end,
-            callbacks=callbacks,
-            shuffle=False,  # the batches are made of rows in a new order each time
-            verbose=0,
-        )
+        with self._devices.together():
+            self.model.fit(
+                batches,
+                validation_data=self._devices.by_rows(validation),
+                initial_epoch=start,
+                epochs=end,
+                callbacks=callbacks,
+                shuffle=False,  # the batches are made of rows in a new order each time
+                verbose=0,
+            )
 
     def _batches(self, first_epoch: int) -> Any:
         config, rows = self._config, self._dataset.train
