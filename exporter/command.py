@@ -1,22 +1,25 @@
-"""The commands `keraship export`, `verify` and `inspect`: words and tables around the functions of the same names."""
+"""The commands `keraship export` and `keraship verify`: words and a table around the functions of these names."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from keraship import cli
-from keraship.bundle import Artifact, Manifest, Quality
-from keraship.exporter import gate, inspection
+from keraship import bundle, cli
+from keraship.bundle import Manifest
+from keraship.exporter import gate
 from keraship.exporter.export import export as export_model
 from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, SCHEMES
+from keraship.exporter.outcome import from_manifest
+from keraship.exporter.progress import live
+from keraship.exporter.table import print_outcome
 from keraship.exporter.verify import TIMED
 from keraship.exporter.verify import verify as verify_version
 from keraship.exporter.wanted import SCALES
@@ -156,7 +159,7 @@ def export(
     """
     if imports:  # modules beside the user, as with `python -m`
         sys.path.insert(0, os.getcwd())  # noqa: PTH109  # sys.path holds strings
-    with _progress() as report:
+    with live() as report:
         exported = export_model(
             model,
             repository,
@@ -185,8 +188,10 @@ def export(
     if as_json:
         cli.print_json(_version_json(exported.folder, exported.manifest))
         return
-    _print_artifacts(exported.manifest.artifacts, exported.manifest.source.quality)
-    click.echo(f"Published {exported.folder}")
+    print_outcome(exported.outcome)
+    folders = [exported.folder, *(variant.folder for variant in exported.variants.values())]
+    click.echo(f"Published {', '.join(map(str, folders))}")
+    click.echo(f"The report: {exported.folder / bundle.REPORT}")
 
 
 @click.command()
@@ -202,105 +207,18 @@ def verify(path: Path, as_json: bool) -> None:
       keraship verify repo/digits
       keraship verify repo/digits/1 --json
     """
-    with _progress() as report:
+    with live() as report:
         verified = verify_version(path, progress=report)
     if as_json:
         artifacts = msgspec.to_builtins(verified.artifacts)
         cli.print_json({"folder": str(verified.folder), "verdict": "equal", "artifacts": artifacts})
         return
-    _print_artifacts(verified.artifacts, None)
+    manifest = replace(verified.manifest, artifacts=verified.artifacts)
+    print_outcome(from_manifest(verified.folder.resolve().parent.name, manifest))
     click.echo(f"Verified {verified.folder}")
-
-
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def inspect(path: Path, as_json: bool) -> None:
-    """Show what a version, or a .keras file, holds. Nothing in it is run, and TensorFlow is not needed.
-
-    PATH is a version's folder, a model's folder (its latest version), or a .keras file.
-
-    \b
-    Example:
-      keraship inspect repo/digits
-      keraship inspect run/best.keras --json
-    """
-    found = inspection.look(path)
-    if isinstance(found, inspection.Version):
-        _show_version(found, as_json=as_json)
-    else:
-        _show_model_file(found, as_json=as_json)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """The stage that is under way, on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _stage: None
-        return
-    from rich.console import Console
-
-    # a copy of stderr: the real one is set aside while TensorFlow is imported
-    with os.fdopen(os.dup(2), "w") as stderr, Console(file=stderr).status("start") as status:
-        yield lambda stage: status.update(f"{stage} ...")
-
-
-def _print_artifacts(artifacts: Sequence[Artifact], source: Quality | None) -> None:
-    rows: list[tuple[str, ...]] = [("keras model", "", "", "", _accuracy(source), "")] if source else []
-    rows += [_artifact_row(artifact) for artifact in artifacts]
-    cli.print_table(("artifact", "size", "load", "parity (max error)", "accuracy [95 %]", "verdict"), rows)
-
-
-def _artifact_row(artifact: Artifact) -> tuple[str, ...]:
-    return (
-        artifact.format,
-        _size(artifact.bytes),
-        f"{artifact.load_seconds:.2f} s",
-        f"{artifact.parity.max_abs_error:.2g}",
-        _accuracy(artifact.quality),
-        "equal",
-    )
-
-
-def _accuracy(quality: Quality | None) -> str:
-    return f"{quality.value:.3f} [{quality.low:.3f}, {quality.high:.3f}]" if quality else "-"
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def _version_json(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return {"folder": str(folder), "name": folder.parent.name, "version": folder.name} | {
         "manifest": msgspec.to_builtins(manifest)
     }
-
-
-def _show_version(found: inspection.Version, *, as_json: bool) -> None:
-    if as_json:
-        cli.print_json(_version_json(found.folder, found.manifest))
-        return
-    source, tools = found.manifest.source, found.manifest.tools
-    click.echo(f"{found.folder}: {source.model} from {source.file or 'memory'}, weights {_size(source.weights_bytes)}")
-    click.echo(f"source sha256 {source.sha256}")
-    for name, signature in found.manifest.signatures.items():
-        click.echo(f"{name}{signature}")
-    _print_artifacts(found.manifest.artifacts, source.quality)
-    click.echo("made with " + ", ".join(f"{package} {version}" for package, version in tools.items()))
-
-
-def _show_model_file(found: inspection.ModelFile, *, as_json: bool) -> None:
-    if as_json:
-        cli.print_json(msgspec.to_builtins(found, enc_hook=str))
-        return
-    click.echo(f"{found.path}: {found.class_name} {found.name!r}, Keras {found.keras_version or 'of unknown version'}")
-    click.echo(f"weights {_size(found.weights_bytes)}")
-    if found.needs:
-        click.echo("needs " + " ".join(f"--import {module}" for module in found.needs))
-    for given in found.inputs:
-        click.echo(f"input {given.name}: {given.dtype} {[-1 if size is None else size for size in given.shape]}")
-    cli.print_table(("layer", "class", "module"), [(item.name, item.class_name, item.module) for item in found.layers])

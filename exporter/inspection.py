@@ -12,6 +12,7 @@ from keraship.bundle import Manifest
 from keraship.check_config import foreign_modules
 from keraship.danger import first_danger
 from keraship.errors import ModelError
+from keraship.exporter.graph_file import GraphFile, read_onnx, read_saved_model
 from keraship.keras_read import is_folder, read_keras
 
 
@@ -58,17 +59,21 @@ class ModelFile:
     needs: tuple[str, ...]
 
 
-def look(path: Path | str) -> Version | ModelFile:
-    """What stands at `path`: a version's folder, a model's folder (its latest version) or a model file.
+def look(path: Path | str) -> Version | ModelFile | GraphFile:
+    """What stands at `path`: a version's folder, a model's folder (its latest version) or a model file of any origin.
 
     Raises BundleError and ModelError.
     """
     path = Path(path)
-    return _version(path) if is_folder(path) else _model_file(path)
+    if is_folder(path):
+        return _version(path)
+    return read_onnx(path) if path.suffix == ".onnx" else _model_file(path)
 
 
-def _version(path: Path) -> Version:
+def _version(path: Path) -> Version | GraphFile:
     folder = bundle.resolve(path)
+    if (folder / bundle.SAVED_MODEL).is_file() and not (folder / bundle.MANIFEST).exists():
+        return read_saved_model(folder)
     return Version(folder, bundle.read_manifest(folder))
 
 

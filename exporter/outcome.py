@@ -138,7 +138,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     path = folder / OUTCOME
     path.parent.mkdir(exist_ok=True)
     # Python's own JSON, for a refused artifact's error may be infinite
-    path.write_text(json.dumps(msgspec.to_builtins(outcome, order="deterministic"), indent=1) + "\n")
+    path.write_text(json.dumps(msgspec.to_builtins(outcome), indent=1) + "\n")
 
 
 def read_outcome(folder: Path) -> Outcome | None:

@@ -108,12 +108,12 @@ def _card(figure: str, what: str, *, best: bool = False) -> Markup:
 
 def _merits(artifact: Artifact, base: Artifact | None, outcome: Outcome) -> Iterator[tuple[str, str]]:
     """Figures and what they are of."""
-    for size, value in artifact.latency_ratio.items():
-        if value > 0:
+    for size in words.by_rows(artifact.latency_ratio):
+        if (value := artifact.latency_ratio[size]) > 0:
             yield f"{1 / value:.2f}{words.TIMES} as fast", f"as float at {words.rows(size)}"
     if not artifact.latency_ratio:
-        for size, ms in artifact.latency_ms.items():
-            yield words.milliseconds(ms), f"for {words.rows(size)}"
+        for size in words.by_rows(artifact.latency_ms):
+            yield words.milliseconds(artifact.latency_ms[size]), f"for {words.rows(size)}"
     if base is not None and base is not artifact and base.bytes and artifact.bytes:
         yield words.size(artifact.bytes), f"{words.percent(artifact.bytes / base.bytes)} of the float artifact"
     elif artifact.bytes:
@@ -184,7 +184,7 @@ def _measured(artifact: Artifact) -> dict[str, Child]:
         "max error": [words.error(parity.max_abs_error), el("small", agreement) if agreement else None],
         "quality": _quality(artifact.quality, artifact.drop) if artifact.quality else words.NONE,
         "size": words.size(artifact.bytes) if artifact.files else words.NONE,
-        "latency": [_latency(artifact, size) for size in artifact.latency_ms] or words.NONE,
+        "latency": [_latency(artifact, size) for size in words.by_rows(artifact.latency_ms)] or words.NONE,
         "quantized": _quantized(artifact.coverage) if artifact.coverage else words.NONE,
     }
 

@@ -32,7 +32,9 @@ def _scatter(artifacts: Sequence[Shown]) -> Markup | None:
     """At the smallest number of rows that all were timed at."""
     measured = [each for each in artifacts if _timed(each)]
     first = _timed(measured[0]) if measured else {}
-    size = next((size for size in first if all(_timed(each).get(size, 0) > 0 for each in measured)), None)
+    size = next(
+        (size for size in words.by_rows(first) if all(_timed(each).get(size, 0) > 0 for each in measured)), None
+    )
     if size is None:
         return None
     x = f"milliseconds for {words.rows(size)} (log)"
@@ -98,7 +100,7 @@ def _sizes(outcome: Outcome, artifacts: Sequence[Shown]) -> Markup | None:
 
 
 def _latencies(artifacts: Sequence[Shown]) -> Iterator[Markup]:
-    sizes = dict.fromkeys(size for each in artifacts if each.row.artifact for size in each.row.artifact.latency_ms)
+    sizes = words.by_rows(size for each in artifacts for size in _timed(each))
     for size in sizes:
         items = [
             Bar(each.label, ms, words.milliseconds(ms), each.series)

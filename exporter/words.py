@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from keraship.bundle import Drop, Quality
 from keraship.exporter.outcome import Outcome, Row
@@ -69,6 +70,11 @@ def rows(number: str) -> str:
     return f"{number} row" if number == "1" else f"{number} rows"
 
 
+def by_rows(sizes: Iterable[str]) -> list[str]:
+    """Numbers of rows, each once, the least first; JSON's keys are texts, and stand in alphabetical order."""
+    return sorted(dict.fromkeys(sizes), key=lambda size: (int(size) if size.isdecimal() else math.inf, size))
+
+
 def ratio(value: float) -> str:
     """How long something takes over what it is compared with: `0.28x`."""
     return f"{value:.2f}{TIMES}"
@@ -88,17 +94,6 @@ def scheme(row: Row) -> str:
 
 
 def artifact(row: Row, outcome: Outcome) -> str:
-    """The artifact's name among those of one export: `int8 onnx`, or with its model's where names differ otherwise."""
-    usual = f"{outcome.name}-{row.scheme}" if row.scheme else outcome.name
+    """The artifact's name among those of one export: `int8 onnx`; with its model's where that is another."""
     own = f"{scheme(row)} {row.format}"
-    return own if row.model_name == usual else f"{row.model_name} {own}"
-
-
-def coverage(row: Row) -> str:
-    """Which share of the weights is quantized, and how many of the ops: `97.2 % of weights, 13 of 17 ops`."""
-    found = row.artifact.coverage if row.artifact else None
-    if found is None:
-        return NONE
-    return (
-        f"{percent(found.weights_share)} of weights, {sum(found.quantized.values())} of {sum(found.total.values())} ops"
-    )
+    return own if row.model_name in (outcome.name, f"{outcome.name}-{row.scheme}") else f"{row.model_name} {own}"
