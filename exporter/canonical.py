@@ -49,7 +49,7 @@ def _rebuilt(
     nodes = {node.name: node for node in graph.node}
     functions = _Functions(graph.library)
     roots = [*inputs, *(_node_of(tensor) for tensor in outputs.values()), *extra]
-    order = _from_roots(roots, nodes)
+    order = in_order(roots, nodes)
     fixed = dict(inputs) | {name: name for name in extra}
     renamed = rename([nodes[name] for name in order], fixed, taken={*outputs}, functions=functions)
 
@@ -66,7 +66,7 @@ def _identity(name: str, tensor: str) -> Any:
     return node_def_pb2.NodeDef(name=name, op="Identity", input=[tensor])
 
 
-def _from_roots(roots: Iterable[str], nodes: Mapping[str, Any]) -> list[str]:
+def in_order(roots: Iterable[str], nodes: Mapping[str, Any]) -> list[str]:
     """The nodes that `roots` need, each after its own inputs; by hand, for graphs are deeper than Python's stack."""
     order: dict[str, None] = {}
     entered: set[str] = set()
@@ -190,7 +190,7 @@ def _function(old: Any, name: str, functions: _Functions) -> Any:
     results = {arg.name: f"result_{index}" for index, arg in enumerate(old.signature.output_arg)}
     controls = {control: f"control_{index}" for index, control in enumerate(old.signature.control_output)}
     roots = [_node_of(old.ret[result]) for result in results] + [old.control_ret[control] for control in controls]
-    order = _from_roots(roots, nodes)
+    order = in_order(roots, nodes)
     renamed = _numbered([nodes[node] for node in order], arguments, prefix=f"{name}_", functions=functions)
 
     new = function_pb2.FunctionDef()

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
+from keraship.exporter.canonical import in_order
 from keraship.exporter.freeze import Frozen
 
 Array = np.ndarray[Any, Any]
@@ -40,9 +41,21 @@ class Graph:
     def frozen(self) -> Frozen:
         """The graph as it is now, less what no output needs."""
         graph = graph_pb2.GraphDef(versions=self._frozen.graph.versions, library=self._frozen.graph.library)
-        needed = self._needed()
-        graph.node.extend(node for name, node in self.nodes.items() if name in needed)
+        graph.node.extend(self.nodes[name] for name in self.ordered())
         return replace(self._frozen, graph=graph)
+
+    @property
+    def library(self) -> Any:
+        """The functions: bodies of loops and branches."""
+        return self._frozen.graph.library
+
+    def ordered(self) -> list[str]:
+        """The names of the needed nodes, each after its inputs."""
+        return in_order(sorted(self.kept), self.nodes)
+
+    def ancestors(self, name: str) -> set[str]:
+        """The nodes that a node is computed from."""
+        return set(in_order([name], self.nodes)) - {name}
 
     def of(self, *ops: str) -> Iterator[Any]:
         """The nodes of these ops, in the graph's order; those that the loop over them takes out are left out."""
@@ -58,7 +71,7 @@ class Graph:
         if node.name in self.kept or users.total() != 1:
             return None
         user = self.nodes[next(iter(users))]
-        return user if node.name in map(_plain, user.input) else None
+        return user if node.name in map(plain, user.input) else None
 
     def constant(self, ref: str) -> Array | None:
         """A constant's value, not to be changed in place; None where `ref` is none."""
@@ -73,7 +86,7 @@ class Graph:
 
     def shape(self, ref: str) -> Shape | None:
         """What is known of a tensor's shape; None where not even its rank is."""
-        return self.shapes.get(_plain(ref))
+        return self.shapes.get(plain(ref))
 
     def add(self, op: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
         """A new node, under `name` or one like it; returns its name.
@@ -113,9 +126,9 @@ class Graph:
         for user in [name for name in self.users.get(name_of(ref), ()) if name not in spared]:
             node = self.nodes[user]
             for index, old in enumerate(node.input):
-                if _plain(old) == _plain(ref):
+                if plain(old) == plain(ref):
                     self.set_input(node, index, new)
-                elif old == f"^{name_of(ref)}" and _plain(ref) == name_of(ref):
+                elif old == f"^{name_of(ref)}" and plain(ref) == name_of(ref):
                     self.set_input(node, index, f"^{name_of(new)}")
 
     def bypass(self, node: Any, ref: str) -> None:
@@ -152,16 +165,6 @@ class Graph:
             free = f"{name}_{count}"
         return free
 
-    def _needed(self) -> set[str]:
-        needed: set[str] = set()
-        stack = list(self.kept)
-        while stack:
-            name = stack.pop()
-            if name not in needed:
-                needed.add(name)
-                stack += map(name_of, self.nodes[name].input)
-        return needed
-
 
 def name_of(ref: str) -> str:
     """The node of a reference: "node" for "node", "node:1" and "^node"."""
@@ -189,7 +192,7 @@ _FIELDS: dict[type, tuple[str, str, Any]] = {
 }
 
 
-def _plain(ref: str) -> str:
+def plain(ref: str) -> str:
     """A node's first output without its number."""
     return ref.removesuffix(":0")
 
@@ -202,7 +205,7 @@ def _inferred_shapes(graph: Any) -> dict[str, Shape | None]:
     with tf.Graph().as_default() as imported:
         tf.import_graph_def(graph, name="")
     return {
-        _plain(tensor.name): None if tensor.shape.rank is None else tuple(tensor.shape)
+        plain(tensor.name): None if tensor.shape.rank is None else tuple(tensor.shape)
         for operation in imported.get_operations()
         for tensor in operation.outputs
     }
