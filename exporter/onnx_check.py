@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import onnx
 import onnxruntime
 
+from keraship import bundle
 from keraship.errors import ExportError
 from keraship.reasons import reason
 
@@ -38,12 +40,25 @@ def check(model: Any) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise invalid(error) from error
-    try:
-        session(model, optimize=False)
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ExportError(
-            f"onnxruntime cannot run the converted model: {reason(error)}; leave onnx out of --formats"
-        ) from error
+    _load(model, _options(onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL))
+
+
+def slimmed(model: Any) -> Any:
+    """The same model with less in it: constants computed, scales of convolutions inside of them, nothing twice.
+
+    onnxruntime does it, at the level that keeps to the standard's operations, and drops nothing that it is not sure of.
+    onnxslim was tried: over 186 models it was no better where it was right, eight times slower, and made another
+    function of two (Keras' median and quantile). A model beyond 2 GB stays as it is.
+    Raises ExportError for a model that onnxruntime refuses.
+    """
+    if model.ByteSize() > LIMIT:
+        return model
+    with tempfile.TemporaryDirectory(prefix="keraship-") as folder:
+        path = f"{folder}/{bundle.ONNX}"
+        options = _options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+        options.optimized_model_filepath = path
+        _load(model, options)
+        return onnx.load(path)
 
 
 def invalid(error: Exception) -> ExportError:
@@ -53,8 +68,22 @@ def invalid(error: Exception) -> ExportError:
 
 def session(model: Any, *, optimize: bool = True) -> Any:
     """The model in onnxruntime, on the CPU; optimize: as it is served, which takes longer to load."""
+    levels = onnxruntime.GraphOptimizationLevel
+    options = _options(levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _options(level: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.graph_optimization_level = level
+    return options
+
+
+def _load(model: Any, options: Any) -> None:
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ExportError(
+            f"onnxruntime cannot run the converted model: {reason(error)}; leave onnx out of --formats"
+        ) from error

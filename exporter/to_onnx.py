@@ -15,15 +15,15 @@ from tf2onnx import utils as tf2onnx_utils
 
 from keraship.errors import ExportError
 from keraship.exporter import onnx_ops, onnx_prepare
-from keraship.exporter.canonical_onnx import canonicalize, walk
+from keraship.exporter.canonical_onnx import canonicalize, tensors, walk
 from keraship.exporter.freeze import Frozen
 from keraship.exporter.layer_names import layer_of
-from keraship.exporter.onnx_check import DOMAINS, ML_OPSET, check, is_standard
+from keraship.exporter.onnx_check import DOMAINS, ML_OPSET, check, is_standard, slimmed
 from keraship.reasons import reason
 from keraship.signature import TensorSpec
 
 _LABELLED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Gather", "LSTM", "GRU", "RNN"}
-"""What may hold weights: such nodes are called after their layers, "encoder/query/MatMul"."""
+"""What may hold weights: such a node is called after its layer, "encoder/query/MatMul"."""
 
 _TEXT = ("String", "Regex", "Unicode", "Lookup", "HashTable", "SparseCross", "AsString", "Substr", "Base64", "of text")
 
@@ -42,7 +42,11 @@ def to_onnx(frozen: Frozen, *, opset: int) -> Any:
     _tidy(model)
     canonicalize(model)
     check(model)
-    return model
+    result = slimmed(model)
+    _tidy(result)
+    canonicalize(result)
+    check(result)
+    return result
 
 
 def _converted(frozen: Frozen, opset: int) -> Any:
@@ -138,10 +142,11 @@ def _name_dimensions(model: Any, frozen: Frozen) -> None:
 
 
 def _label(model: Any) -> None:
-    """Call nodes that may hold weights after their layers; the others are named when all is put in order."""
+    """Call nodes that hold weights after their layers; the others are named when all is put in order."""
+    weights = {tensor.name for tensor in tensors(model.graph) if len(tensor.dims) > 1}
     for node in walk(model.graph):
         layer = layer_of(node.name)
-        known = node.op_type in _LABELLED and layer != node.name
+        known = node.op_type in _LABELLED and layer != node.name and not weights.isdisjoint(node.input)
         node.name = f"{layer}/{node.op_type}" if known else ""
 
 
