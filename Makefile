@@ -22,6 +22,18 @@ test-others: $(INSTALLED)
 	$(BIN)/pytest tests/core tests/client tests/serving
 	$(BIN)/pytest tests/exporter tests/e2e
 
+# The wire against protobuf and TensorFlow Serving's own classes, with 10,000 examples a property.
+thorough: $(INSTALLED)
+	KERASHIP_EXAMPLES=10000 $(BIN)/pytest --timeout=7200 tests/core/test_wire_bytes.py tests/core/test_wire_equality.py
+
+# 10,000 calls through a proxy that breaks connections, to servers that are killed.
+chaos: $(INSTALLED)
+	$(BIN)/python benchmarks/chaos.py
+
+# The client on the oldest and the newest grpcio and protobuf, each in an environment of its own.
+test-versions: $(INSTALLED)
+	$(BIN)/python .ci/client_versions.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +56,7 @@ schema: $(INSTALLED)
 benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/client.py
 
 # Every model of the zoo as every artifact, into docs/matrix.md; goes on where it was interrupted.
 matrix: $(INSTALLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -52,6 +53,13 @@ print((scores.argmax(1) == data["labels"]).mean())
 assert not set({RUNTIMES!r}) & set(sys.modules)
 """
     assert float(run(str(base), "-c", code)) >= 0.97
+
+
+def test_the_readmes_client_example_runs(base: Path, served: tuple[int, int]) -> None:
+    """Pasted as it stands, save for the port, where only keraship is installed."""
+    _, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    printed = run(str(base), "-c", example.replace("localhost:8500", f"localhost:{served[0]}"))
+    assert re.fullmatch(r"\[\d\] by version 1\n", printed)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_the_example_of_the_whole_path_runs(tmp_path: Path) -> None:
 
     Only its ports are changed, for the tests must not depend on which ports are free.
     """
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example, _client = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(example.strip().splitlines()) <= 15
     for port in ("8500", "8501"):
         assert port in example
