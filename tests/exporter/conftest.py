@@ -25,13 +25,13 @@ def environment():
 def python(environment):
     """Run a program in a fresh Python; its standard output."""
 
-    def run(program, *arguments, expect=0):
+    def run(program, *arguments, expect=0, timeout=200):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), *map(str, arguments)],
             env=environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=timeout,
         )
         assert done.returncode == expect, done.stderr[-3000:]
         return done.stdout

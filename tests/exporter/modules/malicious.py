@@ -19,6 +19,9 @@ import numpy as np
 CASES = {}
 """By name: the function that makes it, and the kind of the danger that a scan finds; "broken" is an error."""
 
+FIRST = []
+"""The first case of each maker."""
+
 CANARY = "canary"
 """What the files create, in their folder, where their code is run."""
 
@@ -27,6 +30,7 @@ def case(kind, *names):
     """Register a maker, once for each name, which it is given after the folder and the whole files."""
 
     def register(make):
+        FIRST.append((names or (make.__name__,))[0])
         for name in names or (make.__name__,):
             CASES[name] = (partial(make, name=name) if names else make), kind
         return make
@@ -774,3 +778,4 @@ def truncate(folder, whole):
 
 
 CUTS = [f"cut_{format_}_{tenth}" for format_ in ("keras", "h5", "onnx", "pb") for tenth in range(10)]
+FIRST += CUTS[4::10]
