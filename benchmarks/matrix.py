@@ -35,6 +35,7 @@ def main() -> None:
     unknown = [column for column in columns if column not in COLUMNS]
     if unknown:
         sys.exit(f"expected columns out of {', '.join(COLUMNS)}; got {', '.join(unknown)}")
+    STATE.parent.mkdir(parents=True, exist_ok=True)
     with Worker() as worker:
         names = worker.names(all_members=options.all_members)
         chosen = [name for name in names if not options.only or name in options.only]
@@ -66,7 +67,6 @@ def _options() -> argparse.Namespace:
 def run(worker: Worker, todo: dict[str, list[str]]) -> None:
     """Run what is to be done, a line of progress for each cell."""
     begun = time.monotonic()
-    STATE.parent.mkdir(parents=True, exist_ok=True)
     with STATE.open("a") as state:
         for number, (name, columns) in enumerate(todo.items(), 1):
             for cell in worker.cells(name, columns):
@@ -123,7 +123,7 @@ class Worker:
         return answer
 
     def _start(self) -> None:
-        log = (STATE.parent / "worker.log").open("a") if STATE.parent.exists() else subprocess.DEVNULL
+        log = (STATE.parent / "worker.log").open("a")
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("matrix_worker.py"))],
             stdin=subprocess.PIPE,

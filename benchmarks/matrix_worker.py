@@ -125,7 +125,7 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
         column,
         "green",
         bytes=sum((version / file).stat().st_size for file in FORMATS[format_].files if file != bundle.WARMUP),
-        milliseconds=next(iter(found.latency_ms.values())),
+        milliseconds=next(iter(found.latency_ms.values()), None),
         ratio=next((ratio.median for ratio in found.latency_ratio.values()), None),
     )
     if found.faults or (not scheme and judge(found, subject.tolerance)):

@@ -13,6 +13,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from keraship import dtypes
 from keraship.errors import ExportError
 from keraship.exporter.canonical import canonical, named
+from keraship.exporter.layer_names import layer_of
 from keraship.exporter.trace import Traced
 from keraship.signature import Signature, TensorSpec
 
@@ -61,6 +62,7 @@ def freeze(traced: Traced) -> Frozen:
     Raises ExportError for a model whose graph would pass 2 GB, and for resources that are no lookup tables.
     """
     _check_size(sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.function.variables))
+    _check_reads_only(traced.function.graph)
     frozen = convert_variables_to_constants_v2(traced.function, lower_control_flow=False, aggressive_inlining=True)
     graph = frozen.graph.as_graph_def()
     kept = [tensor.op.name for tensor in frozen.inputs]  # the signature's inputs, then what is no variable
@@ -85,6 +87,21 @@ def _check_size(size: int) -> None:
             f"the model's graph holds {size / 1e9:.2f} GB, and a SavedModel's or an ONNX file's may hold "
             f"{LIMIT / 1e9:.2f}; use a smaller model, or half-precision weights"
         )
+
+
+def _check_reads_only(graph: Any) -> None:
+    """A graph that writes to its variables has a memory, which constants can't be."""
+    writing = {node.name: node.op for node in _all_nodes(graph.as_graph_def()) if node.op in _WRITES}
+    if writing:
+        said = ", ".join(f"{op} in {layer_of(name)!r}" for name, op in list(writing.items())[:3])
+        raise ExportError(
+            f"the model writes to its weights when it answers ({said}), and an artifact has no memory; "
+            "keep its state in keras.Variable, or give the state in and out as an input and an output"
+        )
+
+
+_WRITES = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
+_WRITES |= {"ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterNdUpdate", "ResourceScatterNdAdd"}
 
 
 def _all_nodes(graph: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator  # where layers without a seed draw from
 
 from keraship import dtypes
 from keraship.errors import ExportError, InvalidArgument
@@ -43,7 +44,7 @@ def trace(model: Any, *, inputs: Sequence[str] | None = None, outputs: Sequence[
     entry = _entry(model)
     specs = keras.tree.flatten(entry.structure)
     input_names = names.choose("inputs", entry.names, inputs)
-    call = _Flat(entry)
+    call = _Flat(model, entry)
     function = _traced(model, call, specs)
     output_names = names.choose("outputs", _output_names(model, call.outputs), outputs, input_names)
     signature = Signature(
@@ -63,16 +64,37 @@ class _Entry:
 
 
 class _Flat:
-    """The model as a function of a flat list; remembers where in its structure each output stood."""
+    """The model as a function of a flat list; remembers where in its structure each output stood.
 
-    def __init__(self, entry: _Entry) -> None:
+    What layers write (the state of a recurrent layer, a counter) is forgotten when the call ends, for an artifact has
+    no memory: it answers every request from the state that the model was saved with.
+    """
+
+    def __init__(self, model: Any, entry: _Entry) -> None:
+        self._model = model
         self._entry = entry
         self.outputs: list[tuple[tuple[Any, ...], Any]] = []
 
     def __call__(self, *flat: Any) -> list[Any]:
-        answer = self._entry.call(keras.tree.pack_sequence_as(self._entry.structure, list(flat)))
-        self.outputs = keras.tree.flatten_with_path(answer)
-        return [_as_tensor(path, value) for path, value in self.outputs]
+        with keras.StatelessScope() as written:
+            answer = self._entry.call(keras.tree.pack_sequence_as(self._entry.structure, list(flat)))
+            self.outputs = keras.tree.flatten_with_path(answer)
+            answers = [_as_tensor(path, value) for path, value in self.outputs]
+        if tf.executing_eagerly():
+            _keep_seeds(self._model, written)
+        return answers
+
+
+def _keep_seeds(model: Any, written: Any) -> None:
+    """Let seeds go on nevertheless: a layer that is random must not look as if it always gave the same."""
+    for state in (*_seed_states(model), global_seed_generator().state):
+        value = written.get_current_value(state)
+        if value is not None:
+            state.assign(value)
+
+
+def _seed_states(model: Any) -> list[Any]:
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
 
 def _traced(model: Any, call: _Flat, specs: list[Any]) -> Any:

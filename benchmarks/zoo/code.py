@@ -163,12 +163,12 @@ def scans() -> Any:
 @model
 def arithmetic() -> Any:
     x = keras.Input((6,), name="x")
-    a, b = layers.Dense(5)(x), layers.Dense(5)(x)
+    a, b = layers.Dense(5)(x), ops.tanh(layers.Dense(5)(x)) + 1.5  # what is divided by is not near 0
     unary = (
         "abs arctan arcsinh cbrt ceil cos cosh deg2rad erf exp exp2 expm1 floor isfinite log1p logical_not negative "
         "relu round rsqrt sigmoid sign sin sinc sinh sqrt square tan tanh trunc"
     )
-    positive = {"rsqrt", "sqrt", "cbrt"}
+    positive = {"rsqrt", "sqrt", "cbrt", "log1p"}
     binary = (
         "add subtract multiply divide maximum minimum arctan2 floor_divide mod power equal greater less_equal "
         "not_equal logaddexp hypot divide_no_nan logical_and logical_xor"
@@ -177,7 +177,7 @@ def arithmetic() -> Any:
     bases = {"power": ops.abs(a) + 0.5}
     flags = {"logical_and", "logical_xor"}
     for name in binary.split():
-        left, right = (a > 0, b > 0) if name in flags else (bases.get(name, a), b)
+        left, right = (a > 0, b > 1.5) if name in flags else (bases.get(name, a), b)
         outputs[name] = getattr(ops, name)(left, right)
     return keras.Model(x, outputs)
 
