@@ -28,7 +28,7 @@ import zoo  # noqa: E402  # TensorFlow's chatter first
 
 from keraship import bundle  # noqa: E402
 from keraship.errors import ExportError, KerashipError  # noqa: E402
-from keraship.exporter import freeze, golden, trace  # noqa: E402
+from keraship.exporter import fold, freeze, golden, trace  # noqa: E402
 from keraship.exporter.formats import FORMATS, Material  # noqa: E402
 from keraship.exporter.verify import TOLERANCES, Checks, Questions, asking, judge  # noqa: E402
 
@@ -91,12 +91,13 @@ def _subject(name: str, folder: Path) -> Iterator[Subject]:
     """Trace, sample, freeze: what all columns of a model share."""
     traced = trace.trace(zoo.build(name))
     inputs, outputs = golden.golden(traced.signature, traced.answer, None)
-    unseen, expected = golden.golden(traced.signature, traced.answer, None, seed=1, count=ROWS)
-    calibration, _ = golden.golden(traced.signature, traced.answer, None, seed=2, count=CALIBRATION)
-    frozen = freeze.freeze(traced)
+    unseen = golden.more(traced.signature, inputs, seed=1, count=ROWS)
+    calibration = golden.more(traced.signature, inputs, seed=2, count=CALIBRATION)
+    expected = traced.answer(unseen)
+    frozen = fold.fold(freeze.freeze(traced))
     count = len(next(iter(inputs.values())))
-    sizes = (*golden.BATCHES, count) if golden.is_batchable(traced.signature) else (count,)
-    cases = {size: (golden.rows(inputs, 0, size), traced.answer(golden.rows(inputs, 0, size))) for size in sizes}
+    one = golden.rows(inputs, 0, 1)
+    cases = {1: (one, traced.answer(one))} if golden.is_batchable(traced.signature) else {}
     cases[count] = (inputs, outputs)
     material = Material(frozen, name, inputs, calibration, lambda _stage: None)
     tolerance = max((TOLERANCES[dtype] for dtype in frozen.float_dtypes), default=TOLERANCES["float32"])

@@ -28,22 +28,15 @@ _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
 
 
 def golden(
-    signature: Signature,
-    answer: Answer,
-    data: Samples | None,
-    *,
-    seed: int = 0,
-    count: int = ROWS,
-    blame: Blame = lambda _ask: [],
+    signature: Signature, answer: Answer, data: Samples | None, *, blame: Blame = lambda _ask: []
 ) -> tuple[Arrays, Arrays]:
-    """Sample inputs of `count` rows (or of the model's own fixed number), and the Keras model's answers.
+    """Sample inputs of 8 rows (or of the model's own fixed number), and the Keras model's answers.
 
-    data: where its first rows come from; without it they are drawn at random from `seed`.
+    data: where its first rows come from; without it they are drawn at random, with a fixed seed.
     blame: the names of the layers that are random, given a function that has the model answer once.
     Raises ExportError where the model fails on them, or answers differently when asked twice.
     """
-    count = _rows(signature, count)
-    candidates = iter([cycled(data.inputs, count)] if data is not None else _drawn(signature, count, seed))
+    candidates = iter([cycled(data.inputs, _rows(signature, ROWS))] if data is not None else _drawn(signature))
     inputs = next(candidates)
     while True:
         try:
@@ -58,6 +51,14 @@ def golden(
                 ) from error
     _check_repeats(outputs, answer(inputs), lambda: blame(lambda: answer(inputs)))
     return inputs, outputs
+
+
+def more(signature: Signature, inputs: Arrays, *, seed: int, count: int) -> Arrays:
+    """Other rows than `inputs`, drawn as those were; for models that nobody has data of."""
+    whole = [array.max(initial=0) for array in inputs.values() if array.dtype.kind in "iu"]
+    limit = min(limit for limit in _INT_LIMITS if limit > max(whole, default=0))
+    random = np.random.default_rng(seed)
+    return {spec.name: _draw(spec, _rows(signature, count), random, limit) for spec in signature.inputs}
 
 
 def is_batchable(signature: Signature) -> bool:
@@ -102,10 +103,10 @@ def _fit(spec: TensorSpec, array: Array) -> Array:
     return check_array(spec, array)
 
 
-def _drawn(signature: Signature, count: int, seed: int) -> Iterator[Arrays]:
+def _drawn(signature: Signature) -> Iterator[Arrays]:
     for limit in _INT_LIMITS if any(_is_whole(spec) for spec in signature.inputs) else _INT_LIMITS[:1]:
-        random = np.random.default_rng(seed)
-        yield {spec.name: _draw(spec, count, random, limit) for spec in signature.inputs}
+        random = np.random.default_rng(0)
+        yield {spec.name: _draw(spec, _rows(signature, ROWS), random, limit) for spec in signature.inputs}
 
 
 def _is_whole(spec: TensorSpec) -> bool:

@@ -1,4 +1,4 @@
-"""A frozen graph to an ONNX model. Only this file and onnx_ops.py import tf2onnx.
+"""A frozen graph to an ONNX model. Only this file, onnx_ops.py and onnx_inference.py import tf2onnx.
 
 tf2onnx leaves an op that it does not know in the file and says so only in its log; its optimizer goes on after an
 error. Here an op outside the ONNX standard, and an error of the optimizer, end the export.
@@ -19,6 +19,7 @@ from keraship.exporter.canonical_onnx import canonicalize, tensors, walk
 from keraship.exporter.freeze import Frozen
 from keraship.exporter.layer_names import layer_of
 from keraship.exporter.onnx_check import DOMAINS, ML_OPSET, check, is_standard, slimmed
+from keraship.exporter.onnx_inference import broadcasting_selects
 from keraship.reasons import reason
 from keraship.signature import TensorSpec
 
@@ -59,7 +60,7 @@ def _converted(frozen: Frozen, opset: int) -> Any:
         with tf.Graph().as_default():
             tf.import_graph_def(prepared, name="")
             folded = tf_loader.tf_optimize(inputs, outputs, prepared)
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default() as graph, broadcasting_selects():
             tf.import_graph_def(folded, name="")
             converted = tfonnx.process_tf_graph(
                 graph,
@@ -74,9 +75,15 @@ def _converted(frozen: Frozen, opset: int) -> Any:
             return optimizer.optimize_graph(converted, catch_errors=False).make_model("keraship")
     except Exception as error:  # tf2onnx raises whatever comes up
         raise ExportError(
-            f"the model cannot be converted to ONNX ({type(error).__name__}: {reason(error)}); "
-            "export it with --formats saved_model"
+            f"the model cannot be converted to ONNX{_blamed(frozen.graph, str(error))} "
+            f"({type(error).__name__}: {reason(error)}); export it with --formats saved_model"
         ) from error
+
+
+def _blamed(graph: Any, said: str) -> str:
+    """Where an error of tf2onnx lies: the layer of the longest node's name in it; empty where it names none."""
+    named = [node.name for node in graph.node if node.name in said and layer_of(node.name) != node.name]
+    return f", for {_place(max(named, key=len))}" if named else ""
 
 
 def _specs(frozen: Frozen) -> tuple[TensorSpec, ...]:

@@ -26,9 +26,29 @@ def build(name: str) -> Any:
     """The model of that name; its weights are the same in every process."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
-    built = MODELS[name]()
+    built = with_head(MODELS[name]())
     shake(built)
     return built
+
+
+def with_head(built: Any) -> Any:
+    """The model itself; one without weights worth quantizing gets dense layers behind the first output that fits."""
+    if any(int(np.prod(weight.shape)) >= _WORTH for weight in built.trainable_weights) or not hasattr(built, "output"):
+        return built
+    fitting = [tensor for tensor in [*built.outputs, *built.inputs] if _is_table(tensor)]
+    if not fitting:
+        return built
+    rows = keras.layers.Flatten()(keras.ops.cast(fitting[0], "float32"))
+    head = keras.layers.Dense(8, name="head")(keras.layers.Dense(32, activation="relu")(rows))
+    named = isinstance(built.output, dict)
+    return keras.Model(built.input, {**built.output, "head": head} if named else [*built.outputs, head])
+
+
+_WORTH = 128  # elements; quantizers leave smaller weights alone
+
+
+def _is_table(tensor: Any) -> bool:
+    return len(tensor.shape) > 1 and None not in tensor.shape[1:] and tensor.dtype not in ("string", "bool")
 
 
 def shake(built: Any) -> None:
