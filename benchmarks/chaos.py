@@ -8,7 +8,8 @@ of every call:
 - one that has little (0.02 to 0.5 s) ends in time: never more than 50 ms after its deadline;
 - every call is answered once, with its own answer.
 
-Exit status 1 where one is broken.
+Exit status 1 where one is broken. A machine that is busy with other things is late by itself: how late a thread is that
+does nothing but sleep is measured beside the calls, and told with them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     latest_seconds: float = -1.0
     late: int = 0
+    late_with_sleeper: int = 0
+    sleeper_latest_seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     restarts: int = 0
     seconds: float = 0.0
@@ -65,11 +68,48 @@ class Findings:
         return not self.failed and not self.wrong and not self.late
 
 
+class Sleeper:
+    """A process that sleeps: how late it wakes is how late the machine is, without our doing."""
+
+    def __init__(self) -> None:
+        self._process = Process("--sleep")
+        self.naps: list[tuple[float, float]] = []
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Sleeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.__exit__()
+
+    def latest(self, start: float, end: float) -> float:
+        """Seconds by which it was late at most, between two moments of time.monotonic."""
+        return max((late for at, late in list(self.naps) if start <= at <= end + 0.2), default=0.0)
+
+    def _work(self) -> None:
+        while line := self._process._line():
+            at, late = line.split()
+            self.naps.append((float(at), float(late)))
+
+
+def sleep() -> None:
+    print(0, flush=True)
+    while True:
+        start = time.monotonic()
+        time.sleep(0.005)
+        late = time.monotonic() - start - 0.005
+        if late > 0.01:
+            print(time.monotonic(), late, flush=True)
+
+
 class Judge:
     """Notes every call; an id may be answered once."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleeper: Sleeper) -> None:
         self.findings = Findings()
+        self.late_calls: list[tuple[float, float]] = []
+        self.sleeper = sleeper
         self._answered: collections.Counter[int] = collections.Counter()
         self._lock = threading.Lock()
 
@@ -80,7 +120,9 @@ class Judge:
             is_patient = timeout >= PATIENT_SECONDS
             found.hurried += not is_patient
             found.latest_seconds = max(found.latest_seconds, seconds - timeout)
-            found.late += seconds - timeout > LATE_SECONDS
+            if seconds - timeout > LATE_SECONDS:
+                found.late += 1
+                self.late_calls.append((time.monotonic(), seconds - timeout))
             if isinstance(outcome, StatusError):
                 if is_patient:
                     found.failed.append(f"call {ident} after {seconds:.2f} s: {outcome!r}")
@@ -94,8 +136,9 @@ class Judge:
 
 def run(calls: int, *, seed: int = 0) -> Findings:
     """All of it, with this many calls."""
-    judge, start = Judge(), time.monotonic()
+    start = time.monotonic()
     with contextlib.ExitStack() as stack:
+        judge = Judge(stack.enter_context(Sleeper()))
         servers = [stack.enter_context(Server()) for _ in range(3)]
         proxies = [stack.enter_context(Proxy(server.port, seed=seed + index)) for index, server in enumerate(servers)]
         addresses = [f"127.0.0.1:{proxy.port}" for proxy in proxies]
@@ -118,6 +161,12 @@ def run(calls: int, *, seed: int = 0) -> Findings:
             for name, count in proxy.faults().items():
                 judge.findings.faults[name] = judge.findings.faults.get(name, 0) + count
         judge.findings.restarts = restarter.restarts
+        time.sleep(0.3)  # the sleeper's last words
+        found = judge.findings
+        found.sleeper_latest_seconds = max((late for _, late in judge.sleeper.naps), default=0.0)
+        found.late_with_sleeper = sum(
+            judge.sleeper.latest(at - late - 0.1, at) > late - LATE_SECONDS for at, late in judge.late_calls
+        )
     judge.findings.seconds = time.monotonic() - start
     return judge.findings
 
@@ -344,6 +393,10 @@ def lines(found: Findings) -> Iterator[str]:
     yield f"with time:  {found.answered} answered, {len(found.failed)} failed"
     yield f"in a hurry: {found.hurried_answered} of {found.hurried} answered"
     yield f"latest end: {found.latest_seconds * 1e3:.0f} ms after the deadline; {found.late} later than 50 ms"
+    yield (
+        f"the machine: a sleeping thread was {found.sleeper_latest_seconds * 1e3:.0f} ms late at most; "
+        f"{found.late_with_sleeper} of the late calls were no later than 50 ms and it"
+    )
     yield f"wrong or answered twice: {len(found.wrong)}"
     yield from (f"  {text}" for text in (found.failed + found.wrong)[:20])
 
@@ -354,10 +407,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--sleep", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--proxy", type=int, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
         serve(args.serve)
+    elif args.sleep:
+        sleep()
     elif args.proxy is not None:
         proxy(*args.proxy)
     else:

@@ -27,6 +27,24 @@ def test_the_command_loads_no_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_tensorflow_may_be_imported_after_us() -> None:
+    """With its own messages of the same names; the tests of the wire import it before us, in one process."""
+    script = """
+import numpy as np
+from keraship.client import messages
+from keraship.client.results import Target
+call = messages.predict_call(Target("m"), {"x": np.float32([1, 2])}, signature_name="s")
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+request = predict_pb2.PredictRequest.FromString(call.body)
+assert tf.make_ndarray(request.inputs["x"]).tolist() == [1, 2]
+response = predict_pb2.PredictResponse(outputs=request.inputs)
+assert messages.read_prediction(response.SerializeToString()).array.tolist() == [1, 2]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_public_names_are_these() -> None:
     """What is added or removed here, users notice."""
     errors = {

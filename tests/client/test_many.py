@@ -216,6 +216,27 @@ except KeyboardInterrupt:
     assert rest == "True\n"
 
 
+def test_a_million_rows_need_no_more_memory_than_a_few(server: FakeServer) -> None:
+    """From an iterator whose answers are not kept; measured in a process of its own."""
+    script = f"""
+import resource, numpy as np
+from keraship.client import Client
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+with Client({server.address!r}, "sum", timeout=60) as client:
+    def ask(count):
+        batches = (np.full((4000, 2), index, np.float32) for index in range(count))
+        answers = client.predict_many(batches, in_flight=4)
+        return sum(len(answer.array) for answer in answers)
+    assert ask(25) == 100_000
+    before = peak()
+    assert ask(250) == 1_000_000
+    print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 20  # MB; the rows and their answers are 12 bytes each
+
+
 def test_asyncio_has_the_same(server: FakeServer) -> None:
     """Cut, put together, asynchronous iterators, errors in place, endless ones."""
 
