@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from keraship.exporter import fidelity, gate, golden, quality
 from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Fidelity, Reference
 from keraship.exporter.findings import Findings
-from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, Material, model_name
+from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, Material, model_name
 from keraship.exporter.graph_summary import summarize_graph_def
 from keraship.exporter.job import Job, Progress, checked, chosen, schemes
 from keraship.exporter.machine import machine
@@ -174,6 +175,7 @@ class _Run:
     reference: Reference = None  # type: ignore[assignment]  # sample
     frozen: Frozen = None  # type: ignore[assignment]  # freeze, fold
     graph: Graph | None = None  # freeze
+    material: Material = None  # type: ignore[assignment]  # write
     coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
     found: dict[Key, Findings] = field(default_factory=dict)  # verify
     fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
@@ -272,25 +274,28 @@ def _fold(run: _Run) -> None:
 
 def _write(run: _Run) -> None:
     """Every artifact into its folder; quantization happens here, for each format has its own."""
-    report = run.job.report
-    material = Material(run.frozen, run.job.name, run.samples[0], _calibration(run), report)
+    run.material = Material(run.frozen, run.job.name, run.samples[0], _calibration(run), run.job.report)
     for scheme in run.job.schemes:
         bundle.write_golden(run.stagings[scheme].folder, *run.samples)
         for name, samples in run.others.items():
             bundle.write_golden(run.stagings[scheme].folder, *samples, signature_name=name)
-    for scheme, format_ in run.keys:
-        report(" ".join(filter(None, ("write", format_, scheme))))
-        with _refusing(run, (scheme, format_)):
-            run.coverage[scheme, format_] = FORMATS[format_].write(material, scheme, run.stagings[scheme].folder)
-            run.graphs[scheme, format_] = written_graph(run.stagings[scheme].folder, format_)
+    for key in run.keys:
+        with _refusing(run, key):
+            _make(run, key)
+
+
+def _make(run: _Run, key: Key, keep_float: Sequence[str] = ()) -> None:
+    scheme, format_ = key
+    folder = run.stagings[scheme].folder
+    run.job.report(" ".join(filter(None, ("write", format_, scheme))))
+    run.coverage[key] = FORMATS[format_].write(run.material, scheme, folder, keep_float)
+    run.graphs[key] = written_graph(folder, format_)
 
 
 def _verify(run: _Run) -> None:
     """Ask every artifact in a fresh process; the float ones must answer as the Keras model."""
-    others = run.additions.public if run.additions else {}
-    with asking(run.traced.signature, _cases(run), run.data.inputs, others=others) as questions:
+    with _questions(run) as questions:
         for key in run.made:
-            run.job.report(" ".join(filter(None, ("verify", key[1], key[0]))))
             with _refusing(run, key):
                 _ask(run, key, questions)
     raise_faults(
@@ -300,6 +305,7 @@ def _verify(run: _Run) -> None:
 
 def _ask(run: _Run, key: Key, questions: Questions) -> None:
     scheme, format_ = key
+    run.job.report(" ".join(filter(None, ("verify", format_, scheme))))
     answers = questions.work / f"answers-{scheme}-{format_}"
     run.found[key] = found = run.checks.ask(
         format_,
@@ -317,22 +323,55 @@ def _ask(run: _Run, key: Key, questions: Questions) -> None:
         run.curves[key] = run.reference.curves(given)
 
 
+def _questions(run: _Run) -> contextlib.AbstractContextManager[Questions]:
+    others = run.additions.public if run.additions else {}
+    return asking(run.traced.signature, _cases(run), run.data.inputs, others=others)
+
+
 def _gate(run: _Run) -> None:
     """Refuse what lost too much or is slow; without keep_passing one refusal ends the export."""
     for key in run.made:
         if key[0]:
-            limits = gate.Limits(run.job.max_drop, gate.MAX_ERRORS[key[0]])
-            reasons = gate.judge(run.found[key], run.fidelity.get(key), limits)
-            if reasons:
-                run.refused[key] = "; ".join(reasons)
-    if run.job.tune:
-        _keep_fastest(run)
-    elif run.refused and not run.job.keep_passing:
+            _judge(run, key)
+    if run.refused and not run.job.keep_passing:
         raise VerificationError(
             "nothing is published, for "
             + "; ".join(f"{scheme} {format_} is refused: {why}" for (scheme, format_), why in run.refused.items())
             + "; leave it out of --quantize, or publish the others with --keep-passing"
         )
+
+
+def _judge(run: _Run, key: Key) -> None:
+    limits = gate.Limits(run.job.max_drop, gate.MAX_ERRORS[key[0]])
+    reasons = gate.judge(run.found[key], run.fidelity.get(key), limits)
+    if reasons:
+        run.refused[key] = "; ".join(reasons)
+
+
+_FLOAT_SHARES = (0.1, 0.25, 0.5)  # of the layers; those whose quantization moves the outputs most
+
+
+def _tune(run: _Run) -> None:
+    """Where int8 was refused, try it with more and more layers in float; of all that passes, keep the fastest."""
+    if not run.job.tune:
+        return
+    with _questions(run) as questions:
+        for key in [key for key in run.refused if key[0] in CALIBRATED and run.coverage.get(key)]:
+            for share in _FLOAT_SHARES:
+                if key in run.refused:
+                    _try_again(run, key, share, questions)
+    _keep_fastest(run)
+
+
+def _try_again(run: _Run, key: Key, share: float, questions: Questions) -> None:
+    coverage = run.coverage[key]
+    errors = coverage.layer_errors if coverage else ()
+    worst = [each.layer for each in errors[: math.ceil(share * len(errors))]]
+    del run.refused[key]
+    with _refusing(run, key):
+        _make(run, key, worst)
+        _ask(run, key, questions)
+        _judge(run, key)
 
 
 def _publish(run: _Run) -> None:
@@ -371,6 +410,7 @@ STEPS: tuple[Callable[[_Run], None], ...] = (
     _write,  # each format, as it is and quantized by each scheme
     _verify,  # each artifact in a fresh process that has neither Keras nor the model's code
     _gate,  # quantized artifacts against what they may lose
+    _tune,  # where that is asked for: what else would pass, and what of it is the fastest
     _publish,  # all versions appear together, whole
 )
 """The pipeline."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,8 +41,8 @@ class Material:
         return to_onnx(self.frozen, opset=OPSET)
 
 
-Write = Callable[[Material, str, Path], Coverage | None]
-"""Write an artifact of a scheme ("" for float) into a folder; its coverage where it is quantized."""
+Write = Callable[[Material, str, Path, Sequence[str]], Coverage | None]
+"""Write an artifact of a scheme ("" for float) into a folder, these layers in float; its coverage where quantized."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Format:
     opset: int | None = None
 
 
-def _saved_model(material: Material, scheme: str, folder: Path) -> Coverage | None:
+def _saved_model(material: Material, scheme: str, folder: Path, _keep_float: Sequence[str]) -> Coverage | None:
     from keraship.exporter.savedmodel import write_saved_model
     from keraship.exporter.warmup import write_warmup
 
@@ -68,7 +68,7 @@ def _saved_model(material: Material, scheme: str, folder: Path) -> Coverage | No
     return None
 
 
-def _onnx(material: Material, scheme: str, folder: Path) -> Coverage | None:
+def _onnx(material: Material, scheme: str, folder: Path, keep_float: Sequence[str]) -> Coverage | None:
     from keraship.exporter.onnx_file import write_onnx
 
     if not scheme:
@@ -76,7 +76,9 @@ def _onnx(material: Material, scheme: str, folder: Path) -> Coverage | None:
         return None
     from keraship.exporter.onnx_quantize import quantize_onnx
 
-    quantized = quantize_onnx(material.onnx, scheme, calibration=material.calibration, report=material.report)
+    quantized = quantize_onnx(
+        material.onnx, scheme, calibration=material.calibration, keep_float=keep_float, report=material.report
+    )
     write_onnx(quantized.model, folder)
     return quantized.coverage
 
