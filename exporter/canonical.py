@@ -129,7 +129,7 @@ def _rewritten(node: Any, rename: Rename, functions: _Functions) -> Any:
     """A copy of a node: its references renamed, no device, no traces."""
     copy = node_def_pb2.NodeDef(op=functions.name(node.op), input=[rename(ref) for ref in node.input])
     for key, value in sorted(node.attr.items()):
-        if key not in _TRACES:
+        if key not in _TRACES and value.WhichOneof("value"):
             copy.attr[key].CopyFrom(functions.in_attribute(value))
     return copy
 

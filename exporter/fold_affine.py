@@ -270,7 +270,9 @@ _RESHAPES = ("Reshape", "Squeeze", "ExpandDims", "Identity")
 
 def _is_padded(found: Layer) -> bool:
     """Whether a convolution sees zeros around its input, which a shift before would have changed."""
+    if found.node.op == "MatMul":  # reading an attribute that a node has not would give it one
+        return False
     padding = found.node.attr["padding"].s
-    if found.node.op == "MatMul" or padding == b"VALID":
+    if padding == b"VALID":
         return False
     return padding != b"SAME" or any(size != 1 for size in found.weights.shape[:-2])

@@ -83,6 +83,14 @@ def _onnx(material: Material, scheme: str, folder: Path, keep_float: Sequence[st
     return quantized.coverage
 
 
+def _tflite(material: Material, scheme: str, folder: Path, _keep_float: Sequence[str]) -> Coverage | None:
+    from keraship.exporter.to_tflite import to_tflite
+
+    model = to_tflite(material.frozen, scheme, calibration=material.calibration)
+    (folder / bundle.TFLITE).write_bytes(model)
+    return None
+
+
 _NEEDED = ("tensorflow", "keras")
 
 FORMATS = {
@@ -99,6 +107,7 @@ FORMATS = {
         (*_NEEDED, "onnx", "tf2onnx", "onnxruntime"),
         OPSET,
     ),
+    "tflite": Format(_tflite, ("", "int8", "float16", "dynamic"), (bundle.TFLITE,), _NEEDED),
 }
 """What a model can be exported to."""
 
