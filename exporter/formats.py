@@ -56,16 +56,22 @@ class Format:
     opset: int | None = None
 
 
-def _saved_model(material: Material, scheme: str, folder: Path, _keep_float: Sequence[str]) -> Coverage | None:
+def _saved_model(material: Material, scheme: str, folder: Path, keep_float: Sequence[str]) -> Coverage | None:
+    from keraship.exporter.quantize import quantize
     from keraship.exporter.savedmodel import write_saved_model
     from keraship.exporter.warmup import write_warmup
 
-    frozen = material.frozen
+    frozen, coverage = material.frozen, None
+    if scheme:
+        quantized = quantize(
+            frozen, scheme, calibration=material.calibration, keep_float=keep_float, report=material.report
+        )
+        frozen, coverage = quantized.frozen, quantized.coverage
     write_saved_model(frozen, folder)
     inputs = material.inputs
     batches = [golden.rows(inputs, 0, 1), inputs] if golden.is_batchable(frozen.signature) else [inputs]
     write_warmup(folder, model_name(material.name, scheme), frozen.signature, batches)
-    return None
+    return coverage
 
 
 def _onnx(material: Material, scheme: str, folder: Path, keep_float: Sequence[str]) -> Coverage | None:
@@ -96,7 +102,7 @@ _NEEDED = ("tensorflow", "keras")
 FORMATS = {
     "saved_model": Format(
         _saved_model,
-        ("",),
+        ("", "int8", "weight_only", "float16"),
         (bundle.SAVED_MODEL, bundle.WARMUP),
         (*_NEEDED, "tensorflow_serving"),
     ),
