@@ -2,8 +2,8 @@
 
     python benchmarks/onnx_int8.py [--models mlp,resnet] [--schemes int8,dynamic] [--json]
 
-Each variant is timed in a process of its own, with one thread; the variants of a model are timed in turns, so that a
-busy machine slows all of them.
+Each variant is timed in a process of its own, with one thread. The variants of a model take turns; of the medians of
+its turns each variant's least counts, for what disturbs a turn only adds to it.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def measure(name: str, schemes: list[str], folder: Path) -> list[dict]:
             times[variant].append(child.turn())
     for child in children.values():
         child.close()
-    best = {
-        variant: [statistics.median(column) for column in zip(*turns, strict=True)] for variant, turns in times.items()
-    }
+    best = {variant: [min(column) for column in zip(*turns, strict=True)] for variant, turns in times.items()}
     kept = json.loads((folder / f"{name}.json").read_text())
     return [
         {

@@ -505,11 +505,12 @@ def _remove(folder: Path, files: Sequence[str]) -> None:
 
 def _artifact(run: _Run, key: Key) -> Artifact:
     scheme, format_ = key
+    folder = run.stagings[scheme].folder
     found, faithful = run.found[key], run.fidelity.get(key)
     tolerance = _recorded_tolerance(found) if scheme else run.tolerance
     return Artifact(
         format=format_,
-        files=bundle.file_entries(run.stagings[scheme].folder, *FORMATS[format_].files),
+        files=bundle.file_entries(folder, *(file for file in FORMATS[format_].files if (folder / file).exists())),
         load_seconds=found.load_seconds,
         parity=_parity(found, faithful, tolerance, quantized=bool(scheme)),
         row_independent=_are_rows_independent(run, key, tolerance),

@@ -47,7 +47,7 @@ Write = Callable[[Material, str, Path, Sequence[str]], Coverage | None]
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a frozen graph: the function, the schemes it knows, the files it makes, what it needs."""
+    """A way to write a frozen graph: the function, the schemes it knows, the files it may make, what it needs."""
 
     write: Write
     schemes: tuple[str, ...]
@@ -109,7 +109,7 @@ FORMATS = {
     "onnx": Format(
         _onnx,
         ("", "int8", "weight_only", "float16", "dynamic"),
-        (bundle.ONNX,),
+        (bundle.ONNX, bundle.ONNX_DATA),
         (*_NEEDED, "onnx", "tf2onnx", "onnxruntime"),
         OPSET,
     ),

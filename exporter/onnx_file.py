@@ -12,9 +12,6 @@ from keraship import bundle
 from keraship.exporter.canonical_onnx import tensors
 from keraship.exporter.onnx_check import LIMIT, invalid
 
-DATA = f"{bundle.ONNX}.data"
-"""The weights of a model that is too large for one file; always beside model.onnx, which names it so."""
-
 _ALIGNMENT = 4096  # so that runtimes can map the file into memory
 _SMALL = 1024  # bytes; such tensors stay in the model, where shape inference finds them
 
@@ -28,13 +25,13 @@ def write_onnx(model: Any, folder: Path, *, limit: int = LIMIT) -> list[str]:
     if _size(model) <= limit:
         path.write_bytes(model.SerializeToString(deterministic=True))
         return [bundle.ONNX]
-    light = _without_weights(model, folder / DATA)
+    light = _without_weights(model, folder / bundle.ONNX_DATA)
     path.write_bytes(light.SerializeToString(deterministic=True))
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise invalid(error) from error
-    return [bundle.ONNX, DATA]
+    return [bundle.ONNX, bundle.ONNX_DATA]
 
 
 def _size(model: Any) -> int:
@@ -59,7 +56,7 @@ def _move(tensor: Any, file: IO[bytes]) -> None:
     if len(raw) < _SMALL:
         return
     file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-    entries = {"location": DATA, "offset": str(file.tell()), "length": str(len(raw))}
+    entries = {"location": bundle.ONNX_DATA, "offset": str(file.tell()), "length": str(len(raw))}
     file.write(raw)
     bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     bare.data_location = TensorProto.EXTERNAL

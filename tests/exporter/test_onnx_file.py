@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from keraship.exporter.onnx_file import DATA, write_onnx
+from keraship.bundle import ONNX_DATA
+from keraship.exporter.onnx_file import write_onnx
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def test_a_model_within_the_limit_is_one_file(model, tmp_path):
 def test_weights_beyond_the_limit_lie_beside_the_model(model, tmp_path):
     """Two files, which onnxruntime loads by the path of the first; the weights are stored by their plain name."""
     before = model[0].SerializeToString()
-    assert write_onnx(model[0], tmp_path, limit=20_000) == ["model.onnx", DATA]
+    assert write_onnx(model[0], tmp_path, limit=20_000) == ["model.onnx", ONNX_DATA]
     assert model[0].SerializeToString() == before  # the model itself stays whole
     assert (tmp_path / "model.onnx").stat().st_size < 2_000
     light = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     locations = [entry.value for tensor in light.graph.initializer for entry in tensor.external_data][::3]
-    assert locations == [DATA, DATA]
+    assert locations == [ONNX_DATA, ONNX_DATA]
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     x = np.ones((3, 64), np.float32)
     np.testing.assert_allclose(session.run(None, {"x": x})[0], x @ model[1][0] @ model[1][1] / 2, rtol=1e-5)
