@@ -11,6 +11,8 @@ from keraship.exporter.markup import Child, Markup, el
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
+_LETTERS = 48  # that fit below a picture
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -167,6 +169,8 @@ def _column(x: float, width: float, bottom: float, bin_: Bin, class_: str) -> Ma
 
 def _text(x: float, y: float, words: str, class_: str, *, turned: bool = False) -> Markup:
     turn = f"rotate(-90 {_n(x)} {_n(y)})" if turned else None
+    if len(words) > _LETTERS:
+        words = words[: _LETTERS - 1] + "\u2026"
     return el("text", markup.readable(words), x=_n(x), y=_n(y), class_=class_, transform=turn)
 
 

@@ -141,7 +141,7 @@ def _verdicts(outcome: Outcome, artifacts: Sequence[Shown]) -> Markup | None:
     allowed = "" if points is None else f" A quantized one may lose up to {points:g} percentage points of quality."
     samples = [row.artifact.quality.samples for row in outcome.rows if row.artifact and row.artifact.quality]
     judged = f" Quality is measured on {samples[0]} held-out rows, in brackets the 95 % interval." if samples else ""
-    head = el("thead", el("tr", [el("th", name, scope="col") for name in _COLUMNS]))
+    head = el("thead", el("tr", [el("th", name, scope="col", class_=_look(name)) for name in _COLUMNS]))
     rows = [_verdict_row(each) for each in artifacts]
     model = outcome.source.quality
     if model is not None:
@@ -208,8 +208,12 @@ def _quantized(coverage: Coverage) -> Child:
 
 
 def _filled(column: str, content: Child) -> Markup:
-    class_ = "what" if column in ("verdict", "quantized") else "num"
-    return el("td", el("div", content), data_label=column, class_=class_)
+    look = f"{_look(column)} nothing" if content == words.NONE else _look(column)
+    return el("td", el("div", content), data_label=column, class_=look)
+
+
+def _look(column: str) -> str:
+    return "what" if column in ("artifact", "verdict", "quantized") else "num"
 
 
 def _use(outcome: Outcome) -> Markup | None:

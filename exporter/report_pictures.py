@@ -207,7 +207,7 @@ def _layers(each: Shown, coverage: Coverage) -> Markup:
     ordered = sorted(coverage.layer_errors, key=lambda item: -_finite(item.error))
     items = [
         Bar(
-            [el("code", item.layer or "(no name)"), " ", el("small", item.op, class_="nowrap")],
+            [el("code", item.layer or "(no name)"), " ", el("small", item.op)],
             item.error,
             words.error(item.error),
             "hollow" if item.layer in kept else each.series,

@@ -129,6 +129,8 @@ footer { color: var(--soft); font-size: .84rem; margin: 3rem auto 2rem; }
   .stack td.num { text-align: left; white-space: normal; }
   .stack td[data-label] { display: grid; grid-template-columns: 7.2rem 1fr; gap: 0 .5rem; }
   .stack td[data-label]::before { content: attr(data-label); color: var(--soft); font-size: .84rem; grid-row: 1 / 9; }
+  .stack td.nothing { display: none; }
+  .card b { font-size: 1.15rem; }
   .bars { grid-template-columns: minmax(0, 1fr) max-content; }
   .bars .name { grid-column: 1 / -1; max-width: none; margin-bottom: -.35rem; }
 }

@@ -14,8 +14,10 @@ from keraship.exporter import words
 from keraship.exporter.markup import readable
 from keraship.exporter.outcome import Outcome, Row
 
-_NARROW = 125  # columns; where there are fewer, quality has no interval
+_NARROW = 125  # columns; where there are fewer, cells have several lines, and quality no interval
 _FILE = 200
+_LONG = 11  # letters: "saved_model" stays whole
+_NO_BREAK = "\u00a0"
 
 _STYLES = {"BEST": "bold green", "OK": "cyan", "REFUSED": "bold red"}
 
@@ -41,8 +43,9 @@ def _table(rows: Sequence[Row], source: Quality | None, outcome: Outcome, *, nar
     metric = _metric(rows, source)
     table = Table(box=None, pad_edge=False, collapse_padding=narrow, header_style="bold")
     table.add_column("artifact", overflow="fold", min_width=11)  # no format is broken
-    for header in ("loads", "max error", metric if narrow else f"{metric} [95 %]", "change [95 %]", "size"):
-        table.add_column(escape(header), justify="right", no_wrap=header in ("loads", "size", metric))
+    wide = ("loads", "max error", f"{metric} [95 %]", "change [95 %]", "size")
+    for header in ("loads", "error", metric, "change", "size") if narrow else wide:
+        table.add_column(escape(header), justify="right", no_wrap=header in ("loads", "size"))
     sizes = words.by_rows(size for row in rows if row.artifact for size in row.artifact.latency_ms)
     for size in sizes:
         table.add_column(escape(words.rows(readable(size))), justify="right")
@@ -51,8 +54,11 @@ def _table(rows: Sequence[Row], source: Quality | None, outcome: Outcome, *, nar
         table.add_row("Keras model", "", "", escape(_quality(source, narrow=narrow)), *[""] * (2 + len(sizes)), "")
     for row in rows:
         cells = _measured(row.artifact, sizes, narrow=narrow) if row.artifact else [words.NONE] * (5 + len(sizes))
+        name = readable(words.artifact(row, outcome))
+        if narrow:
+            name, *cells = (cell.replace(" ", "\n") if len(cell) > _LONG else cell for cell in (name, *cells))
         verdict = Text(row.verdict, style=_STYLES[row.verdict])
-        table.add_row(Text(readable(words.artifact(row, outcome))), *map(escape, cells), verdict)
+        table.add_row(Text(name), *map(escape, cells), verdict)
     return table
 
 
@@ -82,4 +88,5 @@ def _latencies(artifact: Artifact, sizes: Sequence[str]) -> Iterator[str]:
         if ms is None:
             yield words.NONE
         else:
-            yield words.milliseconds(ms) + (f" ({words.ratio(ratio)})" if ratio is not None else "")
+            against = f" ({words.ratio(ratio)})" if ratio is not None else ""
+            yield words.milliseconds(ms).replace(" ", _NO_BREAK) + against
