@@ -70,6 +70,11 @@ def parse_address(text: str) -> Address:
     if protocol == "rest":
         rest, slash, path = rest.partition("/")
         prefix = slash + path
+        if "/v1/models" in prefix:
+            raise ValueError(
+                f"expected the address of a server alone, as in {scheme}{rest}, and the model's name beside it; "
+                f"got {text!r}"
+            )
         if _HOST.fullmatch(rest):
             rest = f"{rest}:{_HTTP_PORTS[scheme]}"
     match = _HOST_PORT.fullmatch(rest)

@@ -92,6 +92,8 @@ async def async_race(race: Race, send: Any) -> bytes:
                 error = task.exception()
                 if error is None:
                     return task.result()
+                if isinstance(error, StatusError):
+                    error.attempts = len(race.attempts) - len(waiting)
                 if not isinstance(error, GOES_ON) or not (running or waiting):
                     raise error
     finally:

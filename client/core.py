@@ -283,7 +283,8 @@ class Core:
                 try:
                     answer: bytes = yield self._step(each, call, clock, headers)
                 except StatusError as error:
-                    error.attempts = number if error.attempts else number - 1
+                    number += error.attempts - 1  # none, where there was no time left to send it; two, of a race
+                    error.attempts = number
                     self._judge(each, error)
                     if not self._may_retry(error, number, clock):
                         raise

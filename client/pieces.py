@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from keraship.client.inputs import is_frame
 from keraship.client.results import Prediction
 from keraship.errors import DataError, InvalidInput, StatusError
 
@@ -39,8 +38,8 @@ def check_arguments(batch_size: int | None, in_flight: int, errors: str) -> None
 
 
 def is_arrays(inputs: Any) -> bool:
-    """Whether `inputs` are rows that are all there: arrays by name, one array, or a pandas DataFrame."""
-    return isinstance(inputs, Mapping | np.ndarray | np.generic) or is_frame(inputs)
+    """Whether `inputs` are rows that are all there: arrays by name, one array, or a pandas DataFrame or Series."""
+    return isinstance(inputs, Mapping | np.ndarray | np.generic) or hasattr(inputs, "iloc")
 
 
 def cut(inputs: Any, batch_size: int) -> Iterator[Piece]:
@@ -107,7 +106,9 @@ def answers_of(piece: Piece, prediction: Prediction) -> list[Outcome]:
     for name, array in prediction.items():
         _check_rows(name, array, piece.rows)
     spec = prediction.model_spec
-    return [Prediction({name: array[row] for name, array in prediction.items()}, spec) for row in range(piece.rows)]
+    return [
+        Prediction({name: array[row, ...] for name, array in prediction.items()}, spec) for row in range(piece.rows)
+    ]
 
 
 def errors_of(piece: Piece, error: StatusError) -> list[Outcome]:

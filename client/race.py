@@ -45,6 +45,7 @@ def run_race(race: Race, start: Callable[[Attempt], Started]) -> bytes:
             try:
                 return call.result()
             except StatusError as error:
+                error.attempts = len(race.attempts) - len(waiting)
                 if not isinstance(error, GOES_ON) or not (running or waiting):
                     raise
                 if not running:

@@ -62,6 +62,7 @@ def test_urls_say_how_a_server_is_reached(text: str, address: Address) -> None:
         ("unix:", "path of a socket"),
         ("unix://host/path", "path of a socket"),
         ("http://", "with a port"),
+        ("http://h:8501/v1/models/m", "alone, as in http://h:8501, and the model's name beside it"),
         ("a:1,http://b:2", "reached in one way"),
     ],
 )

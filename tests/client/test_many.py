@@ -83,6 +83,7 @@ def test_rows_are_put_together_and_answered_one_by_one(many: Client, server: Fak
         server.calls.clear()
         answers = list(many.predict_many(items, batch_size=10))
         assert [answer.array.item() for answer in answers] == ROWS.sum(1).tolist()
+        assert all(isinstance(answer.array, np.ndarray) and answer.array.shape == () for answer in answers)
         assert sorted(batches(server)) == [5, 10, 10]
     assert many.predict_many(iter(ROWS), batch_size=10).join().array.tolist() == ROWS.sum(1).tolist()
 

@@ -185,9 +185,10 @@ def test_a_hedged_call_survives_a_server_that_is_down_and_tells_real_errors() ->
         asyncio.run(run())
     with (
         Client(["127.0.0.1:1", "127.0.0.1:1"], "model", hedge=0.05, retry=NO_RETRY) as client,
-        pytest.raises(errors.Unavailable),
+        pytest.raises(errors.Unavailable) as caught,
     ):
         ask(client)
+    assert caught.value.attempts == 2
 
 
 @pytest.fixture(scope="module")
