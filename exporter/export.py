@@ -14,7 +14,7 @@ import numpy as np
 
 from keraship import bundle
 from keraship.bundle import Artifact, Manifest
-from keraship.errors import KerashipError, VerificationError
+from keraship.errors import ExportError, KerashipError, VerificationError
 from keraship.exporter import fidelity, gate, golden, quality
 from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Fidelity, Reference
@@ -262,6 +262,11 @@ def _freeze(run: _Run) -> None:
 
     run.job.report("freeze")
     run.frozen = replace(freeze.freeze(run.traced), additions=run.additions)
+    if run.frozen.variables and run.keys != [("", "saved_model")]:
+        raise ExportError(
+            f"the weights of {run.job.name} are too large for one file of {freeze.LIMIT / 1e9:.2f} GB, and only a "
+            "float SavedModel can keep them beside it: export it with --formats saved_model, and without --quantize"
+        )
     run.graph = summarize_graph_def(run.frozen.graph)
 
 

@@ -103,7 +103,7 @@ FORMATS = {
     "saved_model": Format(
         _saved_model,
         ("", "int8", "weight_only", "float16"),
-        (bundle.SAVED_MODEL, bundle.WARMUP),
+        (bundle.SAVED_MODEL, bundle.VARIABLES, bundle.WARMUP),
         (*_NEEDED, "tensorflow_serving"),
     ),
     "onnx": Format(

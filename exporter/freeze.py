@@ -1,14 +1,17 @@
-"""A traced model with its weights inside: one graph that needs no variables, no Keras and no custom code."""
+"""A traced model as one graph that needs no Keras and no custom code, with its weights inside where they fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.convert_to_constants import (
+    _run_inline_graph_optimization,  # what the other does first; it cannot do only that
+    convert_variables_to_constants_v2,
+)
 
 from keraship import dtypes
 from keraship.errors import ExportError
@@ -24,6 +27,17 @@ LIMIT = 2**31 - 1
 """A protobuf message's largest size, in bytes; a SavedModel's graph and an ONNX file are one message each."""
 
 
+_ROOM = 2**26  # for the nodes, beside the weights
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A weight that stays outside of the graph: the node of its handle, and the tf.Variable that holds its value."""
+
+    node: str
+    value: Any
+
+
 @dataclass(frozen=True)
 class Frozen:
     """A graph that computes the signature.
@@ -31,13 +45,15 @@ class Frozen:
     graph: a GraphDef; its placeholders and outputs are called as in the signature, other nodes as they were traced,
     below the names of their layers. signature: each spec with its tensor in the graph, "images:0".
     init: the node that fills lookup tables, to be run once after loading; empty where there are none. additions: what
-    a SavedModel of it holds beside, for further signatures.
+    a SavedModel of it holds beside, for further signatures. variables: the weights, where they are too large to be
+    constants of the graph.
     """
 
     graph: Any
     signature: Signature
     init: str = ""
     additions: Additions | None = None
+    variables: tuple[Variable, ...] = ()
 
     @property
     def float_dtypes(self) -> set[str]:
@@ -53,27 +69,88 @@ class Frozen:
         """
         specs = (*self.signature.inputs, *self.signature.outputs)
         keep = [*(spec.name for spec in specs), *([self.init] if self.init else []), *keep]
+        keep += [variable.node for variable in self.variables]
         return replace(self, graph=canonical(self.graph, keep=keep))
 
 
 def freeze(traced: Traced) -> Frozen:
     """Put the weights into the graph as constants, and the contents of lookup tables beside them.
 
-    Raises ExportError for a model whose graph would pass 2 GB, and for resources that are no lookup tables.
+    Weights that would let the graph pass 2 GB stay variables, all of them.
+    Raises ExportError for a graph that is too large even so, and for resources that are no lookup tables.
     """
-    _check_size(sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.function.variables))
     _check_reads_only(traced.function.graph)
+    weights = sum(variable.shape.num_elements() * variable.dtype.size for variable in traced.function.variables)
+    if weights > LIMIT - _ROOM:
+        return _with_variables(traced)
     frozen = convert_variables_to_constants_v2(traced.function, lower_control_flow=False, aggressive_inlining=True)
-    graph = frozen.graph.as_graph_def()
     kept = [tensor.op.name for tensor in frozen.inputs]  # the signature's inputs, then what is no variable
     captures = {tensor.op.name: held for held, tensor in traced.function.graph.captures if tensor.op.name in kept}
+    placeholders = [name for name in kept if name not in captures]
+    return _finished(frozen.graph.as_graph_def(), traced, placeholders, captures)
+
+
+def _with_variables(traced: Traced) -> Frozen:
+    graph = _run_inline_graph_optimization(traced.function, lower_control_flow=False, aggressive_inlining=True)
+    captures = {tensor.op.name: held for held, tensor in traced.function.graph.captures}
+    values = {id(variable.handle): variable for variable in traced.function.variables}
+    handles = {node: values[id(held)] for node, held in captures.items() if id(held) in values}
+    constants = {node: held for node, held in captures.items() if held.dtype != tf.resource}
+    for node in graph.node:
+        if node.name in handles:
+            _make_handle(node, handles[node.name])
+        elif node.name in constants:
+            _make_constant(node, constants[node.name])
+    placeholders = [tensor.op.name for tensor in traced.function.inputs if tensor.op.name not in captures]
+    tables = {node: held for node, held in captures.items() if node not in handles and node not in constants}
+    finished = _finished(graph, traced, placeholders, tables)
+    return _with_numbered_handles(finished, handles)
+
+
+def _make_handle(node: Any, variable: Any) -> None:
+    node.op = "VarHandleOp"
+    node.attr.clear()
+    node.attr["dtype"].type = variable.dtype.as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(variable.shape.as_proto())
+
+
+def _make_constant(node: Any, tensor: Any) -> None:
+    value = tf.make_tensor_proto(tensor.numpy(), tensor.dtype)
+    node.op = "Const"
+    node.attr.clear()
+    node.attr["dtype"].type = value.dtype
+    node.attr["value"].tensor.CopyFrom(value)
+
+
+def _with_numbered_handles(frozen: Frozen, handles: Mapping[str, Any]) -> Frozen:
+    """The variables that the graph uses, numbered: their own names may hold numbers of the process."""
+    taken = {node.name.partition("/")[0] for node in frozen.graph.node}
+    scope = next(name for name in map("variables{}".format, ["", *range(len(taken) + 1)]) if name not in taken)
+    used = [node for node in frozen.graph.node if node.op == "VarHandleOp"]
+    names = {node.name: f"{scope}/{index}" for index, node in enumerate(used)}
+    for node in used:
+        node.attr["shared_name"].s = names[node.name].encode()
+    variables = tuple(Variable(names[node.name], handles[node.name]) for node in used)
+    for node in frozen.graph.node:
+        node.name = names.get(node.name, node.name)
+        node.input[:] = [_renamed(reference, names) for reference in node.input]
+    return replace(frozen, variables=variables)
+
+
+def _renamed(reference: str, names: Mapping[str, str]) -> str:
+    node, colon, output = reference.removeprefix("^").partition(":")
+    return f"{'^' if reference.startswith('^') else ''}{names.get(node, node)}{colon}{output}"
+
+
+def _finished(graph: Any, traced: Traced, placeholders: list[str], captures: dict[str, Any]) -> Frozen:
+    """The graph with its tables inside, and the signature's names at its ends."""
     init = _embed_tables(graph, captures)
     signature = traced.signature
-    placeholders = [name for name in kept if name not in captures]
+    outputs = [tensor.name for tensor in traced.function.outputs]
     result = named(
         graph,
         inputs={node: spec.name for node, spec in zip(placeholders, signature.inputs, strict=True)},
-        outputs={spec.name: tensor.name for tensor, spec in zip(frozen.outputs, signature.outputs, strict=True)},
+        outputs={spec.name: tensor for tensor, spec in zip(outputs, signature.outputs, strict=True)},
         extra=[init] if init else [],
     )
     _set_output_dtypes(result, signature)
@@ -84,8 +161,8 @@ def freeze(traced: Traced) -> Frozen:
 def _check_size(size: int) -> None:
     if size > LIMIT:
         raise ExportError(
-            f"the model's graph holds {size / 1e9:.2f} GB, and a SavedModel's or an ONNX file's may hold "
-            f"{LIMIT / 1e9:.2f}; use a smaller model, or half-precision weights"
+            f"the model's graph holds {size / 1e9:.2f} GB beside its weights, and may hold {LIMIT / 1e9:.2f}; "
+            "make its large constants weights"
         )
 
 

@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from keraship import bundle, dtypes
 from keraship.errors import ExportError
+from keraship.exporter.checkpoint import add_variables, write_variables
 from keraship.exporter.freeze import LIMIT, Frozen
 from keraship.exporter.names import SIGNATURES
 from keraship.signature import Signature
@@ -23,7 +24,10 @@ _INIT = "__saved_model_init_op"  # the signature under which loaders look for wh
 
 
 def write_saved_model(frozen: Frozen, folder: Path) -> None:
-    """Write saved_model.pb into `folder`; raises ExportError where it would pass 2 GB."""
+    """Write saved_model.pb into `folder`, and variables/ for weights that are no constants.
+
+    Raises ExportError where saved_model.pb would pass 2 GB.
+    """
     message = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     graph = message.meta_graphs.add()
     graph.meta_info_def.tags.append("serve")
@@ -37,6 +41,9 @@ def write_saved_model(frozen: Frozen, folder: Path) -> None:
     graph.graph_def.CopyFrom(frozen.canonical(keep=ends).graph)
     for name, signature in signatures.items():
         graph.signature_def[name].CopyFrom(_signature_def(signature))
+    if frozen.variables:
+        add_variables(graph, frozen.variables)
+        write_variables(folder, frozen.variables)
     if frozen.init:
         graph.signature_def[_INIT].outputs[_INIT].name = frozen.init
     if message.ByteSize() > LIMIT:

@@ -40,6 +40,7 @@ MANIFEST = "keraship/manifest.json"
 GOLDEN = "keraship/golden.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 SAVED_MODEL = "saved_model.pb"
+VARIABLES = "variables"
 ONNX = "model.onnx"
 ONNX_DATA = "model.onnx.data"  # the weights of a model of more than 2 GB
 TFLITE = "model.tflite"
