@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keraship import cli
 from keraship.errors import TrainingError
 from keraship.models import TrainConfig, train
 from keraship.models.config_file import read_config
+from keraship.models.distribution import Devices
 from keraship.models.export_process import ExportFailed, export_best
 from keraship.models.held_out import held_out_entry, read_held_out
 from keraship.models.make_data import make_data
@@ -119,6 +121,18 @@ def test_finetune_in_two_phases(folders: Path, tmp_path: Path) -> None:
     )
     epochs = train(config).epochs
     np.testing.assert_allclose([epoch.values["learning_rate"] for epoch in epochs], [1e-3, 1e-4], rtol=1e-5)
+
+
+def test_a_lost_worker() -> None:
+    """What TensorFlow raises when another worker is gone is one sentence, and of a single device its own error."""
+    lost = tf.errors.UnavailableError(None, None, "Connection reset by peer\nmore")
+    several = SimpleNamespace(extended=SimpleNamespace(_in_multi_worker_mode=lambda: True))
+    sentence = r"one cannot be reached: .*Connection reset by peer.*same command"
+    with pytest.raises(TrainingError, match=sentence) as caught, Devices(several, 2).together():
+        raise lost
+    assert "\n" not in str(caught.value)
+    with pytest.raises(tf.errors.UnavailableError), Devices().together():
+        raise lost
 
 
 def test_early_stopping(tmp_path: Path) -> None:
