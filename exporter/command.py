@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import msgspec
 from keraship import bundle, cli
 from keraship.bundle import Manifest
 from keraship.exporter import gate
+from keraship.exporter.export import Exported
 from keraship.exporter.export import export as export_model
 from keraship.exporter.formats import DEFAULT_FORMATS, FORMATS, SCHEMES
-from keraship.exporter.outcome import from_manifest
+from keraship.exporter.outcome import RefusedError, from_manifest
 from keraship.exporter.progress import live
 from keraship.exporter.table import print_outcome
 from keraship.exporter.verify import TIMED
@@ -159,7 +161,7 @@ def export(
     """
     if imports:  # modules beside the user, as with `python -m`
         sys.path.insert(0, os.getcwd())  # noqa: PTH109  # sys.path holds strings
-    with live() as report:
+    with _showing_refusals(as_json=as_json), live() as report:
         exported = export_model(
             model,
             repository,
@@ -186,7 +188,7 @@ def export(
             progress=report,
         )
     if as_json:
-        cli.print_json(_version_json(exported.folder, exported.manifest))
+        cli.print_json(_exported_json(exported))
         return
     print_outcome(exported.outcome)
     folders = [exported.folder, *(variant.folder for variant in exported.variants.values())]
@@ -218,7 +220,29 @@ def verify(path: Path, as_json: bool) -> None:
     click.echo(f"Verified {verified.folder}")
 
 
+def _exported_json(exported: Exported) -> dict[str, Any]:
+    """The float version, the quantized ones by scheme, and what became of every artifact."""
+    names = ("model_name", "scheme", "format", "verdict", "reason")
+    return _version_json(exported.folder, exported.manifest) | {
+        "variants": {scheme: _version_json(it.folder, it.manifest) for scheme, it in exported.variants.items()},
+        "verdicts": [{name: getattr(row, name) for name in names} for row in exported.outcome.rows],
+    }
+
+
 def _version_json(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return {"folder": str(folder), "name": folder.parent.name, "version": folder.name} | {
         "manifest": msgspec.to_builtins(manifest)
     }
+
+
+@contextlib.contextmanager
+def _showing_refusals(*, as_json: bool) -> Iterator[None]:
+    """Where an export is refused, the table with what was measured; then the error goes on."""
+    try:
+        yield
+    except RefusedError as refused:
+        if as_json:
+            cli.print_json(msgspec.to_builtins(refused.outcome))
+        else:
+            print_outcome(refused.outcome)
+        raise

@@ -14,7 +14,7 @@ import numpy as np
 
 from keraship import bundle
 from keraship.bundle import Artifact, Manifest
-from keraship.errors import ExportError, KerashipError, VerificationError
+from keraship.errors import ExportError, KerashipError
 from keraship.exporter import fidelity, gate, golden, quality
 from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Fidelity, Reference
@@ -24,7 +24,7 @@ from keraship.exporter.graph_summary import summarize_graph_def
 from keraship.exporter.job import Job, Progress, checked, chosen, schemes
 from keraship.exporter.machine import machine
 from keraship.exporter.names import SIGNATURES, offered
-from keraship.exporter.outcome import Curve, Distribution, Graph, Outcome, Row
+from keraship.exporter.outcome import Curve, Distribution, Graph, Outcome, RefusedError, Row
 from keraship.exporter.random_layers import random_layers
 from keraship.exporter.report import write_report
 from keraship.exporter.verify import (
@@ -339,10 +339,11 @@ def _gate(run: _Run) -> None:
         if key[0]:
             _judge(run, key)
     if run.refused and not run.job.keep_passing:
-        raise VerificationError(
+        raise RefusedError(
             "nothing is published, for "
             + "; ".join(f"{scheme} {format_} is refused: {why}" for (scheme, format_), why in run.refused.items())
-            + "; leave it out of --quantize, or publish the others with --keep-passing"
+            + "; leave it out of --quantize, or publish the others with --keep-passing",
+            _outcome(run, _artifacts(run), _origin(run)),
         )
 
 
@@ -384,24 +385,23 @@ def _publish(run: _Run) -> None:
     from keraship.exporter import source
 
     run.job.report("publish")
+    artifacts, origin = _artifacts(run), _origin(run)
     for scheme, format_ in run.refused:
         _remove(run.stagings[scheme].folder, FORMATS[format_].files)
-    path = run.job.model if isinstance(run.job.model, Path) else None
-    origin = source.source(run.model, path, run.reference.quality)
     for scheme, staging in run.stagings.items():
         keys = [key for key in run.made if key[0] == scheme]
         staging.dropped = not keys
         run.manifests[scheme] = Manifest(
             source=origin,
             signatures=_signatures(run),
-            artifacts=tuple(_artifact(run, key) for key in keys),
+            artifacts=tuple(artifacts[key] for key in keys),
             golden=bundle.file_entry(staging.folder / bundle.GOLDEN),
             tools=source.tools(),
             scheme=scheme,
             more_golden={name: bundle.file_entry(staging.folder / bundle.golden_path(name)) for name in run.others},
         )
         bundle.write_manifest(staging.folder, run.manifests[scheme])
-    run.outcome = _outcome(run, origin)
+    run.outcome = _outcome(run, artifacts, origin)
     for staging in run.stagings.values():
         write_report(staging.folder, run.outcome)
 
@@ -553,14 +553,28 @@ def _are_rows_independent(run: _Run, key: Key, tolerance: float) -> bool:
     return not scheme or (scheme != "dynamic" and is_row_independent(run.found["", format_], run.tolerance))
 
 
-def _outcome(run: _Run, origin: bundle.Source) -> Outcome:
+def _artifacts(run: _Run) -> dict[Key, Artifact]:
+    """What was measured, of those that were refused too; while their files are there."""
+    return {key: _artifact(run, key) for key in run.keys if key in run.found and run.found[key].comparisons}
+
+
+def _origin(run: _Run) -> bundle.Source:
+    from keraship.exporter import source
+
+    path = run.job.model if isinstance(run.job.model, Path) else None
+    return source.source(run.model, path, run.reference.quality)
+
+
+def _outcome(run: _Run, artifacts: Mapping[Key, Artifact], origin: bundle.Source) -> Outcome:
+    from keraship.exporter import source
+
     best = min(run.made, key=partial(_latency, run))
     return Outcome(
         name=run.job.name,
         source=origin,
-        signatures=run.manifests[""].signatures,
-        rows=tuple(_row(run, key, best) for key in run.keys),
-        tools=run.manifests[""].tools,
+        signatures=_signatures(run),
+        rows=tuple(_row(run, key, best, artifacts.get(key)) for key in run.keys),
+        tools=source.tools(),
         max_drop=run.job.max_drop,
         notes=_notes(run),
         curves=run.reference.curves(),
@@ -575,13 +589,13 @@ def _notes(run: _Run) -> tuple[str, ...]:
     return ()
 
 
-def _row(run: _Run, key: Key, best: Key) -> Row:
+def _row(run: _Run, key: Key, best: Key, artifact: Artifact | None) -> Row:
     scheme, format_ = key
     return Row(
         model_name=model_name(run.job.name, scheme),
         scheme=scheme,
         format=format_,
-        artifact=_artifact(run, key) if key in run.found and key not in run.refused else None,
+        artifact=artifact,
         verdict="REFUSED" if key in run.refused else "BEST" if key == best else "OK",
         reason=run.refused.get(key, "the fastest" if key == best else ""),
         errors=run.errors.get(key, ()),

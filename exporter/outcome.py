@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from keraship.bundle import Artifact, Manifest, Source
-from keraship.errors import BundleError
+from keraship.errors import BundleError, VerificationError
 from keraship.signature import Signature
 
 OUTCOME = "keraship/report.json"
@@ -120,6 +120,14 @@ class Outcome:
     def best(self) -> Row | None:
         """The artifact that is to be preferred."""
         return next((row for row in self.rows if row.verdict == "BEST"), None)
+
+
+class RefusedError(VerificationError):
+    """A quantized artifact may not be published, and so nothing was; `outcome` tells what was measured of each."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 def from_manifest(name: str, manifest: Manifest) -> Outcome:
