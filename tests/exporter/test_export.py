@@ -1,8 +1,6 @@
 """The export as a whole: odd models, targets that refuse, processes that are killed."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -196,27 +194,6 @@ def test_a_target_that_cannot_be_written_is_refused(models, tmp_path):
         export(models / "cnn.keras", tmp_path / "repo", formats=["onnx"])
     with pytest.raises(BundleError, match="cannot write a version into"):
         export(models / "cnn.keras", "/proc/repo", formats=["onnx"])
-
-
-KILLED = """
-    import os, signal, sys
-    from keraship.exporter import export
-    def stop(stage):
-        if stage == sys.argv[3]:
-            os.kill(os.getpid(), signal.SIGKILL)
-    export(sys.argv[1], sys.argv[2], name="m", formats=["onnx"], progress=stop)
-"""
-
-
-def test_a_killed_export_leaves_whole_versions_only(models, python, tmp_path):
-    """Killed at any stage, it publishes nothing; the next export removes what it left and takes the version."""
-    for stage in ("trace", "publish"):
-        python(KILLED, models / "cnn.keras", tmp_path, stage, expect=-signal.SIGKILL)
-        assert bundle.versions(tmp_path / "m") == {}
-        assert [child.name for child in (tmp_path / "m").iterdir() if not child.name.startswith(".staging-")] == []
-    exported = export(models / "cnn.keras", tmp_path, name="m", formats=["onnx"])
-    assert os.listdir(tmp_path / "m") == ["1"]
-    assert not bundle.changed_files(exported.folder, exported.manifest)
 
 
 def test_the_command_prints_the_manifest(models, keraship, tmp_path):
