@@ -4,7 +4,7 @@ Three servers, each a process, each behind a TCP proxy of our own that kills, de
 is killed and started anew again and again. Threads, an event loop and predict_many ask them. Three promises are checked
 of every call:
 
-- one that has time (10 s) succeeds, whatever happens on the way;
+- one that has time (60 s, the default) succeeds, whatever happens on the way;
 - one that has little (0.02 to 0.5 s) ends in time: never more than 50 ms after its deadline;
 - every call is answered once, with its own answer.
 
@@ -38,11 +38,11 @@ from keraship.client import AsyncClient, Client, Retry, StatusError
 from keraship.client.testing import FakeModel, FakeServer
 
 LATE_SECONDS = 0.05
-PATIENT_SECONDS = 10.0
+PATIENT_SECONDS = 60.0
 THREADS = 6
 IN_FLIGHT = 6
 SIZES = (1, 100, 10_000, 150_000)
-RETRY = Retry(attempts=1000, pause=0.01, longest=0.25, attempt_timeout=1.0)
+RETRY = Retry(attempts=1000, pause=0.01, longest=0.25, attempt_timeout=2.0)
 
 
 @dataclass

@@ -7,7 +7,7 @@ fields and their numbers are those of tensorflow.proto and tensorflow_serving.pr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -38,21 +38,24 @@ def join_predict_request(head: bytes, tensors: Iterable[tuple[str, DType, Array]
     memory layout and shape will do. Raises InvalidArgument for a request of 2 GiB or more, which no message can be.
     """
     parts: list[Any] = [head]
+    size = len(head)
     for name, kind, array in tensors:
         if kind is STRING:
-            parts += _strings(name, array)
+            start, memory = _strings(name, array)
+            size += len(start) + len(memory)
         else:
-            parts.append(_numbers_header(name, kind.number, array.shape, array.nbytes))
-            if array.nbytes:
-                parts.append(_memory(array))
-    size = sum(part.nbytes if isinstance(part, np.ndarray) else len(part) for part in parts)
+            start, memory = _numbers_header(name, kind.number, array.shape, array.nbytes), _memory(array)
+            size += len(start) + array.nbytes
+        parts += (start, memory)
     if size > MAX_BYTES:
         raise InvalidArgument(f"expected a request of less than 2 GiB; it has {size} bytes: send fewer rows at a time")
     return b"".join(parts)
 
 
-def _memory(array: Array) -> Array:
+def _memory(array: Array) -> Any:
     """The elements as they go over the wire: row by row, little-endian."""
+    if not array.nbytes:
+        return b""
     plain = array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if sys.byteorder == "big":
         plain = plain.byteswap()
@@ -60,11 +63,10 @@ def _memory(array: Array) -> Array:
     return plain if plain.dtype.isbuiltin == 1 else plain.reshape(-1).view(np.uint8)
 
 
-def _strings(name: str, array: Array) -> Iterator[bytes]:
+def _strings(name: str, array: Array) -> tuple[bytes, bytes]:
     values = b"".join(_field(_STRING, item) for item in array.reshape(-1).tolist())
     start = _DTYPE + varint(STRING.number) + _shape(array.shape)
-    yield _entry_header(name.encode(), len(start) + len(values)) + start
-    yield values
+    return _entry_header(name.encode(), len(start) + len(values)) + start, values
 
 
 @lru_cache(maxsize=4096)
