@@ -90,11 +90,12 @@ def _onnx(material: Material, scheme: str, folder: Path, keep_float: Sequence[st
 
 
 def _tflite(material: Material, scheme: str, folder: Path, _keep_float: Sequence[str]) -> Coverage | None:
+    from keraship.exporter.tflite_coverage import coverage
     from keraship.exporter.to_tflite import to_tflite
 
     model = to_tflite(material.frozen, scheme, calibration=material.calibration)
     (folder / bundle.TFLITE).write_bytes(model)
-    return None
+    return coverage(model) if scheme else None
 
 
 _NEEDED = ("tensorflow", "keras")
