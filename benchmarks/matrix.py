@@ -8,6 +8,7 @@ next process goes on. What is done stands in build/matrix/cells.jsonl, so that a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import queue
 import subprocess
@@ -22,7 +23,7 @@ from typing import IO, Any
 from matrix_cells import COLUMNS, STATE, Cell, latest
 from matrix_page import summary, write_page
 
-LIMIT = 300.0
+LIMIT = 900.0
 """Seconds that one step (a model's tracing, one cell) may take."""
 
 _ROOT = Path(__file__).parent.parent
@@ -44,7 +45,8 @@ def main() -> None:
             name: [column for column in columns if options.only or options.again or (name, column) not in done]
             for name in chosen
         }
-        run(worker, {name: missing for name, missing in todo.items() if missing})
+        with contextlib.suppress(KeyboardInterrupt):  # what is done is kept, and shown
+            run(worker, {name: missing for name, missing in todo.items() if missing})
     cells = [cell for (name, _), cell in latest().items() if name in names]
     if not options.only:
         write_page(_PAGE, names, cells)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matrix_cells import COLUMNS, MAX_ERRORS, MIN_AGREEMENT, Cell
+from matrix_cells import CLOSE, COLUMNS, MAX_ERRORS, MIN_AGREEMENT, Cell
 
 from keraship.quiet import import_keras
 
@@ -131,7 +131,7 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
     )
     if found.faults or (not scheme and judge(found, subject.tolerance)):
         return replace(done, verdict="FAILED", reason="; ".join(judge(found, subject.tolerance)))
-    done = replace(done, **compare(subject.expected, bundle.read_golden(answers)[1]))
+    done = replace(done, **compare(subject.expected, bundle.read_golden(answers)[1], CLOSE if scheme else 0.0))
     return replace(done, **_verdict(done, scheme, subject.tolerance))
 
 
@@ -143,9 +143,10 @@ def _verdict(cell: Cell, scheme: str, tolerance: float) -> dict[str, Any]:
     return {"verdict": "WRONG", "reason": f"error {cell.error}, agreement {cell.agreement} on unseen rows"}
 
 
-def compare(expected: golden.Arrays, got: golden.Arrays) -> dict[str, Any]:
+def compare(expected: golden.Arrays, got: golden.Arrays, close: float) -> dict[str, Any]:
     """error: of float outputs, the root mean square of the difference over that of the values, the largest.
-    agreement: of outputs that are integers, flags or text the share of equal elements, the smallest.
+    agreement: of outputs that are integers, flags or text the share of equal elements, the smallest; integers within
+    `close` of the largest are equal.
     """
     errors, shares = [0.0], []
     for name, want in expected.items():
@@ -155,8 +156,15 @@ def compare(expected: golden.Arrays, got: golden.Arrays) -> dict[str, Any]:
         elif want.dtype.kind in "fcV":
             errors.append(_error(want, have))
         else:
-            shares.append(float(np.mean(want == have)) if want.size else 1.0)
+            shares.append(_agreement(want, have, close))
     return {"error": max(errors), "agreement": min(shares, default=None)}
+
+
+def _agreement(want: Any, have: Any, close: float) -> float:
+    if want.dtype.kind not in "iu":
+        return float(np.mean(want == have)) if want.size else 1.0
+    left, right = want.astype(float), have.astype(float)
+    return float(np.mean(np.abs(left - right) <= close * np.abs(left).max())) if want.size else 1.0
 
 
 def _error(want: Any, have: Any) -> float:
