@@ -111,7 +111,7 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
     version = subject.folder / (scheme or "float")
     version.mkdir(exist_ok=True)
     bundle.write_golden(version, subject.material.inputs, {})
-    FORMATS[format_].write(subject.material, scheme, version)
+    FORMATS[format_].write(subject.material, scheme, version, ())
     answers = subject.folder / f"answers-{column}"
     found = checks.ask(
         format_,
@@ -125,7 +125,7 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
         name,
         column,
         "green",
-        bytes=sum((version / file).stat().st_size for file in FORMATS[format_].files if file != bundle.WARMUP),
+        bytes=(version / FORMATS[format_].files[0]).stat().st_size,
         milliseconds=next(iter(found.latency_ms.values()), None),
         ratio=next((ratio.median for ratio in found.latency_ratio.values()), None),
     )

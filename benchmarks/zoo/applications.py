@@ -11,23 +11,23 @@ import numpy as np
 from zoo.table import MODELS
 
 FAMILIES = {
-    "convnext": ("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase"),
-    "densenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
+    "mobilenet_v3": ("MobileNetV3Small", "MobileNetV3Large"),
+    "mobilenet_v2": ("MobileNetV2",),
+    "mobilenet": ("MobileNet",),
     "efficientnet": ("EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3", "EfficientNetB4"),
     "efficientnet_v2": ("EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3"),
-    "inception_resnet_v2": ("InceptionResNetV2",),
-    "inception_v3": ("InceptionV3",),
-    "mobilenet": ("MobileNet",),
-    "mobilenet_v2": ("MobileNetV2",),
-    "mobilenet_v3": ("MobileNetV3Small", "MobileNetV3Large"),
-    "nasnet": ("NASNetMobile",),
     "resnet": ("ResNet50", "ResNet101", "ResNet152"),
     "resnet_v2": ("ResNet50V2", "ResNet101V2", "ResNet152V2"),
+    "densenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
+    "nasnet": ("NASNetMobile",),
+    "inception_v3": ("InceptionV3",),
+    "xception": ("Xception",),
     "vgg16": ("VGG16",),
     "vgg19": ("VGG19",),
-    "xception": ("Xception",),
+    "convnext": ("ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase"),
+    "inception_resnet_v2": ("InceptionResNetV2",),
 }
-"""Module of keras.applications -> members, the smallest first; those of more than 100 million weights are left out."""
+"""Module of keras.applications -> members, the quickest first; those of more than 100 million weights are left out."""
 
 _SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}  # others take 32
 _PREPROCESSING = ("ConvNeXt", "EfficientNetV2", "MobileNetV3")
