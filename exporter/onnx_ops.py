@@ -43,9 +43,17 @@ class _Rewrite:
         """The numpy type of an input."""
         return utils.map_onnx_to_numpy_type(self._graph.get_dtype(self.inputs[index]))
 
+    def dtype_of(self, tensor: str) -> Any:
+        """The numpy type of any tensor."""
+        return utils.map_onnx_to_numpy_type(self._graph.get_dtype(tensor))
+
     def shape(self, index: int = 0) -> list[int]:
         """The shape of an input, -1 for sizes that are open; where its rank is open too there is nothing to be done."""
-        shape = self._graph.get_shape(self.inputs[index])
+        return self.shape_of(self.inputs[index])
+
+    def shape_of(self, tensor: str) -> list[int]:
+        """The shape of any tensor."""
+        shape = self._graph.get_shape(tensor)
         if shape is None:
             raise _Leave
         return list(shape)
@@ -297,6 +305,46 @@ def _set_slice(x: _Rewrite) -> str:
     return x.op("ScatterND", x.inputs[0], x.op("Add", offsets, start), x.inputs[1])
 
 
+def _in_top_k(x: _Rewrite) -> str:
+    """Whether fewer than k scores of a row are larger than that of the target."""
+    scores, targets, count = x.inputs
+    own = x.op("GatherElements", scores, x.op("Unsqueeze", targets, np.array([1])), axis=1)
+    larger = x.op("ReduceSum", x.cast(x.op("Greater", scores, own), np.int64), np.array([1]), keepdims=0)
+    return x.op("Less", larger, x.cast(count, np.int64))
+
+
+def _part(x: _Rewrite, index: int) -> str:
+    """Real or Imag of what ONNX has no type for: a complex tensor that was just made, or comes from a transform."""
+    made = x.node.inputs[0]
+    if made.type == "Complex":
+        return str(made.input[index])
+    shape = x.shape_of(made.input[0])
+    if made.type != "RFFT" or not made.inputs[1].is_const():
+        raise _Leave
+    length = np.asarray(made.inputs[1].get_tensor_value(as_list=False), np.int64).reshape(())
+    signal = x.op("Unsqueeze", made.input[0], np.array([-1]))
+    spectrum = x.op("DFT", signal, length, axis=len(shape) - 1, onesided=1)
+    return x.op("Gather", spectrum, np.array(index), axis=-1)
+
+
+def _irfft(x: _Rewrite) -> str:
+    """The inverse transform as two products with cosines and sines; ONNX (opset 18) has none from half a spectrum."""
+    made, length = x.node.inputs[0], int(x.constant(1).item())
+    if made.type != "Complex" or length > _LONGEST:
+        raise _Leave
+    bins = length // 2 + 1
+    if x.shape_of(made.input[0])[-1] != bins:
+        raise _Leave
+    weight = np.where((np.arange(bins) == 0) | (2 * np.arange(bins) == length), 1, 2) / length
+    angles = 2 * np.pi * np.outer(np.arange(bins), np.arange(length)) / length
+    dtype = x.dtype_of(made.input[0])
+    cosines, sines = ((weight[:, None] * part(angles)).astype(dtype) for part in (np.cos, np.sin))
+    return x.op("Sub", x.op("MatMul", made.input[0], cosines), x.op("MatMul", made.input[1], sines))
+
+
+_LONGEST = 1024  # of an inverse transform, whose matrices grow with the square
+
+
 def _wrong(_x: _Rewrite) -> str:
     """What tf2onnx converts to something that answers otherwise."""
     raise _Leave
@@ -320,6 +368,12 @@ HANDLERS: dict[str, Handler] = {
     "ResizeArea": _resize_by_matrices,
     "ScaleAndTranslate": _resize_by_matrices,
     "XlaDynamicUpdateSlice": _set_slice,
+    "InTopKV2": _in_top_k,
+    "Real": partial(_part, index=0),
+    "Imag": partial(_part, index=1),
+    "IRFFT": _irfft,
+    "RFFT": _wrong,  # goes, once its parts are taken
+    "Complex": _wrong,
     "AsString": _wrong,
     "CTCGreedyDecoder": _wrong,
 }

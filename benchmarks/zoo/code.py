@@ -43,8 +43,8 @@ class TwoTowers(keras.Model):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.left, self.right = layers.Dense(6, activation="relu"), layers.Dense(6, activation="relu")
-        self.norm, self.head = layers.BatchNormalization(), layers.Dense(2)
+        self.left, self.right = layers.Dense(64, activation="relu"), layers.Dense(64, activation="relu")
+        self.norm, self.head = layers.BatchNormalization(), layers.Dense(8)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         both = self.norm(self.left(inputs["user"]) + self.right(inputs["item"]), training=training)
@@ -64,7 +64,7 @@ class Plain(keras.Model):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.dense, self.drop = layers.Dense(4), layers.Dropout(0.5)
+        self.dense, self.drop = layers.Dense(64), layers.Dropout(0.5)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         first, second = inputs
@@ -85,7 +85,7 @@ class TokensIn(keras.Model):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.embedding, self.head = layers.Embedding(10, 5), layers.Dense(2)
+        self.embedding, self.head = layers.Embedding(10, 32), layers.Dense(16)
 
     def call(self, tokens: Any) -> Any:
         return self.head(ops.mean(self.embedding(tokens), axis=1))
@@ -256,15 +256,23 @@ def scattering() -> Any:
 
 
 @model
-def linear_algebra() -> Any:
+def products() -> Any:
     x = keras.Input((4, 4), name="x")
-    symmetric = ops.matmul(x, ops.swapaxes(x, 1, 2)) + 2 * ops.eye(4)
-    lower = ops.cholesky(symmetric)
     outputs = {
         "einsum": ops.einsum("bij,bkj->bik", x, x),
         "tensordot": ops.tensordot(x, ops.ones((4, 3)), axes=[[2], [0]]),
         "dot": ops.dot(x, ops.ones((4, 2))),
         "outer": ops.einsum("bi,bj->bij", x[:, 0], x[:, 1]),
+    }
+    return keras.Model(x, outputs)
+
+
+@model
+def factorisations() -> Any:
+    x = keras.Input((4, 4), name="x")
+    symmetric = ops.matmul(x, ops.swapaxes(x, 1, 2)) + 2 * ops.eye(4)
+    lower = ops.cholesky(symmetric)
+    outputs = {
         "cholesky": lower,
         "solve": ops.solve(symmetric, x),
         "inverse": ops.inv(symmetric),
@@ -294,16 +302,21 @@ def image_operations() -> Any:
     image = ops.image
     outputs = {
         "resize": image.resize(x, (5, 6), antialias=True),
-        "affine": image.affine_transform(x, np.float32([[1, 0.1, 0, 0.1, 1, 0, 0, 0]]).repeat(1, 0)),
         "patches": image.extract_patches(x, (3, 3), strides=2),
         "grey": image.rgb_to_grayscale(x),
-        "hsv": image.rgb_to_hsv(x),
         "blur": image.gaussian_blur(x),
         "crop": image.crop_images(x, 1, 1, 1, 1),
         "pad": image.pad_images(x, 1, 2, 1, 2),
         "depth": ops.space_to_depth(x, 2),
     }
     return keras.Model(x, outputs)
+
+
+@model
+def image_warps() -> Any:
+    x = keras.Input((8, 8, 3), name="x")
+    turned = ops.image.affine_transform(x, np.float32([[1, 0.1, 0, 0.1, 1, 0, 0, 0]]))
+    return keras.Model(x, {"affine": turned, "hsv": ops.image.rgb_to_hsv(x)})
 
 
 @register

@@ -20,7 +20,7 @@ def string_lookup() -> Any:
         words,
         {
             "indices": layers.StringLookup(vocabulary=WORDS)(words),
-            "one_hot": layers.StringLookup(vocabulary=WORDS, output_mode="multi_hot", num_oov_indices=2)(words),
+            "one_hot": layers.StringLookup(vocabulary=WORDS, output_mode="multi_hot")(words),
             "counts": layers.StringLookup(vocabulary=WORDS, output_mode="count")(words),
         },
     )
@@ -82,6 +82,7 @@ def hashing() -> Any:
         [words, numbers],
         [
             layers.Hashing(7)(words),
+            layers.StringLookup(vocabulary=WORDS, num_oov_indices=3)(words),
             layers.Hashing(11, salt=[3, 5])(words),
             layers.Hashing(5, output_mode="multi_hot")(numbers),
         ],
@@ -146,8 +147,6 @@ def feature_space() -> Any:
             "colour": keras.utils.FeatureSpace.string_categorical(num_oov_indices=1),
             "count": keras.utils.FeatureSpace.integer_categorical(num_oov_indices=1),
         },
-        crosses=[("colour", "count")],
-        crossing_dim=8,
         output_mode="concat",
     )
     import tensorflow as tf

@@ -33,7 +33,7 @@ def dense_stack() -> Any:
 
 @model
 def sequential_never_called() -> Any:
-    return keras.Sequential([layers.Input((8,)), layers.Dense(6, activation="tanh"), layers.Dense(2)])
+    return keras.Sequential([layers.Input((8,)), layers.Dense(64, activation="tanh"), layers.Dense(5)])
 
 
 @model

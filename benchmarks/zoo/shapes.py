@@ -93,8 +93,8 @@ def open_image_size() -> Any:
     return keras.Sequential(
         [
             layers.Input((None, None, 3)),
-            layers.Conv2D(6, 3, padding="same", activation="relu"),
-            layers.Conv2D(4, 3, strides=2),
+            layers.Conv2D(12, 3, padding="same", activation="relu"),
+            layers.Conv2D(8, 3, strides=2),
             layers.GlobalAveragePooling2D(),
             layers.Dense(5),
         ]

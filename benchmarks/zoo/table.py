@@ -44,7 +44,7 @@ def with_head(built: Any) -> Any:
     return keras.Model(built.input, {**built.output, "head": head} if named else [*built.outputs, head])
 
 
-_WORTH = 128  # elements; quantizers leave smaller weights alone
+_WORTH = 256  # elements; quantizers leave smaller weights alone
 
 
 def _is_table(tensor: Any) -> bool:

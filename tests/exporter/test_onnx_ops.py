@@ -64,6 +64,11 @@ CASES = {
     ),
     "argmax": (Call(lambda x: ops.argmax(ops.concatenate([x * 0, -x * 0], 1), 1)), ROWS, "float32"),
     "slice update": (Call(lambda x: ops.slice_update(x, (1, 5, 1), ops.ones((2, 2, 2)))), ROWS, "float32"),
+    "in top k": (Call(lambda x: ops.in_top_k(ops.cast(x[:, 0] * 5, "int32"), x, 2)), (5,), "float32"),
+    "fourier": (Call(lambda x: ops.concatenate(ops.rfft(x), -1)), (3, 20), "float32"),
+    "fourier, padded": (Call(lambda x: ops.concatenate(ops.rfft(x, 32), -1)), (20,), "float32"),
+    "fourier and back": (Call(lambda x: ops.irfft([part * 2 for part in ops.rfft(x)])), (18,), "float32"),
+    "spectrogram": (layers.STFTSpectrogram(frame_length=16, frame_step=8, fft_length=16), (64, 1), "float32"),
     "integer lookup": (layers.IntegerLookup(vocabulary=[3, 5, 7, 1], output_mode="multi_hot"), (4,), "int64"),
     "string lookup": (layers.StringLookup(vocabulary=["the", "quick"]), (4,), "string"),
 }
