@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ BATCHES = (1, 2, 7)
 
 _PART = 64  # rows asked at once: enough to be quick, few enough for any model to fit in memory
 _SIZES = {4: 64, 3: 16, 2: 16}  # of an input's rank -> an open size: images, sequences of vectors, of tokens
+_MOST_DRAWN = 1 << 29  # elements of an input; 4 GB as they are drawn
 _INT_LIMITS = (1000, 100, 10, 2)  # integers mostly are indices into a vocabulary, which may be large or tiny
 _WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy dog"]
 
@@ -128,6 +130,11 @@ def _draw(spec: TensorSpec, count: int, random: np.random.Generator, limit: int)
         size if size is not None else count if axis == 0 else _SIZES.get(len(spec.shape), 8)
         for axis, size in enumerate(spec.shape)
     )
+    if math.prod(shape) > _MOST_DRAWN:
+        raise ExportError(
+            f"the input {spec.name!r} has {format_shape(spec.shape)}, of which {count} rows fill the memory; "
+            "build the model for smaller inputs, or give it some rows: --evaluate DATA"
+        )
     dtype = dtypes.by_name(spec.dtype)
     if _is_whole(spec):
         limit = min(limit, int(np.iinfo(dtype.numpy).max) + 1)

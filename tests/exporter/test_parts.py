@@ -100,3 +100,10 @@ def test_labels_beyond_the_classes_are_refused(labels):
         quality.check_labels({"y": SCORES[:2]}, labels)
     quality.check_labels({"y": SCORES}, np.array([0.5, 2.5, 1, 0]))
     quality.check_labels({"depth": SCORES[:, :1]}, labels)
+
+
+def test_inputs_that_fill_the_memory_are_refused():
+    """A model that declares a trillion columns is refused before a sample of them is drawn."""
+    wide = Signature((TensorSpec("wide", "float32", (None, 10**12)),), ())
+    with pytest.raises(ExportError, match=r"'wide' has .*fill the memory"):
+        golden.golden(wide, lambda inputs: inputs, None)
