@@ -12,7 +12,7 @@ from keraship.exporter.markup import Child, Markup, el, join
 from keraship.exporter.outcome import Outcome, Row, write_outcome
 from keraship.exporter.report_parts import Shown, panel, section, shown, table
 from keraship.exporter.report_style import STYLE
-from keraship.signature import Signature, TensorSpec, format_shape
+from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec, format_shape
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -225,31 +225,36 @@ def _use(outcome: Outcome) -> Markup | None:
         "Ask it",
         "Start a server, then ask it; one click selects a whole box. TensorFlow Serving answers to the same requests.",
         panel("Serve", el("pre", el("code", snippets.serve(row.model_name)))),
-        [panel(["Signature ", el("code", ", ".join(names))], _signature(row.model_name, signature, names[0]))
-         for names, signature in _distinct(outcome.signatures)],
-    )  # fmt: skip
+        [
+            panel(
+                ["Signature ", el("code", ", ".join(names))], _signature(row.model_name, outcome.signatures, names[0])
+            )
+            for same in _distinct(outcome.signatures)
+        ],
+    )
 
 
-def _distinct(signatures: dict[str, Signature]) -> list[tuple[list[str], Signature]]:
-    """Signatures that are the same under several names, once."""
-    found: list[tuple[list[str], Signature]] = []
+def _distinct(signatures: dict[str, Signature]) -> list[list[str]]:
+    """The names, those of the same signature together."""
+    found: list[list[str]] = []
     for name, signature in signatures.items():
-        names = next((names for names, known in found if known == signature), None)
+        names = next((names for names in found if signatures[names[0]] == signature), None)
         if names is None:
-            found.append(([name], signature))
+            found.append([name])
         else:
             names.append(name)
     return found
 
 
-def _signature(model: str, signature: Signature, name: str) -> list[Child]:
+def _signature(model: str, signatures: dict[str, Signature], name: str) -> list[Child]:
+    signature, features = signatures[name], signatures.get(DEFAULT_SIGNATURE)
     specs = [_spec("input", spec) for spec in signature.inputs] + [_spec("output", spec) for spec in signature.outputs]
     return [
         table(["", "name", "dtype", "shape"], specs),
         el("h3", "curl"),
-        el("pre", el("code", snippets.curl(model, signature, name))),
+        el("pre", el("code", snippets.curl(model, signature, name, features=features))),
         el("h3", "Python"),
-        el("pre", el("code", snippets.python(model, signature, name))),
+        el("pre", el("code", snippets.python(model, signature, name, features=features))),
     ]
 
 

@@ -200,18 +200,44 @@ SIGNATURES = (
 @pytest.mark.parametrize("signature", SIGNATURES, ids=range(len(SIGNATURES)))
 def test_snippets_are_programs(signature, tmp_path):
     """The shell hands curl one body of JSON and one address; Python compiles; whatever the names are."""
-    fake = tmp_path / "curl"
-    fake.write_text(
-        '#!/bin/sh\nif [ "$2" = "@-" ]; then cat > body; else printf %s "$2" > body; fi\nprintf %s "$3" > url\n'
-    )
-    fake.chmod(0o755)
-    command = snippets.curl("it's", signature, "predict")
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-    body = json.loads((tmp_path / "body").read_text())
+    body, url = asked(snippets.curl("it's", signature, "predict"), tmp_path)
     assert body.pop("signature_name") == "predict"
     assert list(body["inputs"]) == [spec.name for spec in signature.inputs]
-    assert (tmp_path / "url").read_text() == "http://localhost:8501/v1/models/it's:predict"
+    assert url == "http://localhost:8501/v1/models/it's:predict"
     compile(snippets.python("it's", signature, "predict"), "snippet", "exec")
+
+
+def asked(command, folder):
+    """The body and the address that a command hands to curl."""
+    fake = folder / "curl"
+    body = 'if [ "$2" = "@-" ]; then cat > body; else printf %s "$2" > body; fi'
+    fake.write_text(f'#!/bin/sh\n{body}\nprintf %s "$3" > url\n')
+    fake.chmod(0o755)
+    subprocess.run(["bash", "-c", command], cwd=folder, env={"PATH": f"{folder}:/usr/bin:/bin"}, check=True)
+    return json.loads((folder / "body").read_text()), (folder / "url").read_text()
+
+
+FEATURES = Signature((TensorSpec("x", "float32", (None, 3)), TensorSpec("word", "string", (None,))), ())
+EXAMPLES = (TensorSpec("examples", "string", (None,)),)
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_snippets_for_examples(method, tmp_path):
+    """A signature of tf.Examples is asked by its own method, with the model's inputs as features."""
+    signature = Signature(EXAMPLES, (), f"tensorflow/serving/{method}")
+    body, url = asked(snippets.curl("m", signature, method, features=FEATURES), tmp_path)
+    assert body == {"signature_name": method, "examples": [{"x": [0.0] * 3, "word": ["text"]}]}
+    assert url.endswith(f"/m:{method}")
+    assert f"client.{method}([" in snippets.python("m", signature, method, features=FEATURES)
+
+
+def test_snippets_for_images(tmp_path):
+    """Encoded images go as base64 of a file."""
+    (tmp_path / "photo.jpg").write_bytes(b"JPEG")
+    signature = Signature((TensorSpec("image_bytes", "string", (None,)), TensorSpec("on", "bool", (None,))), ())
+    body, _ = asked(snippets.curl("m", signature, "predict_images"), tmp_path)
+    assert body["inputs"] == {"image_bytes": [{"b64": "SlBFRw=="}], "on": [False]}
+    assert 'open("photo.jpg", "rb").read()' in snippets.python("m", signature, "predict_images")
 
 
 def test_an_artifact_that_was_refused_offers_no_requests():
