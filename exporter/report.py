@@ -226,9 +226,7 @@ def _use(outcome: Outcome) -> Markup | None:
         "Start a server, then ask it; one click selects a whole box. TensorFlow Serving answers to the same requests.",
         panel("Serve", el("pre", el("code", snippets.serve(row.model_name)))),
         [
-            panel(
-                ["Signature ", el("code", ", ".join(names))], _signature(row.model_name, outcome.signatures, names[0])
-            )
+            panel(["Signature ", el("code", ", ".join(same))], _signature(row.model_name, outcome.signatures, same[0]))
             for same in _distinct(outcome.signatures)
         ],
     )

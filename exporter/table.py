@@ -14,7 +14,7 @@ from keraship.exporter import words
 from keraship.exporter.markup import readable
 from keraship.exporter.outcome import Outcome, Row
 
-_NARROW = 125  # columns; where there are fewer, cells have several lines, and quality no interval
+_NARROW = 140  # columns; where there are fewer, cells have several lines, and quality no interval
 _FILE = 200
 _LONG = 11  # letters: "saved_model" stays whole
 _NO_BREAK = "\u00a0"
@@ -43,7 +43,7 @@ def _table(rows: Sequence[Row], source: Quality | None, outcome: Outcome, *, nar
     metric = _metric(rows, source)
     table = Table(box=None, pad_edge=False, collapse_padding=narrow, header_style="bold")
     table.add_column("artifact", overflow="fold", min_width=11)  # no format is broken
-    wide = ("loads", "max error", f"{metric} [95 %]", "change [95 %]", "size")
+    wide = ("loads", "parity (max error)", f"{metric} [95 %]", "change [95 %]", "size")
     for header in ("loads", "error", metric, "change", "size") if narrow else wide:
         table.add_column(escape(header), justify="right", no_wrap=header in ("loads", "size"))
     sizes = words.by_rows(size for row in rows if row.artifact for size in row.artifact.latency_ms)
