@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 
@@ -71,6 +72,23 @@ def session(model: Any, *, optimize: bool = True) -> Any:
     levels = onnxruntime.GraphOptimizationLevel
     options = _options(levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, names: list[str], rows: dict[str, Any]) -> list[Any]:
+    """The outputs called `names`, for arrays by input name; texts are bytes, as everywhere here."""
+    feeds = {value.name: _as_text(rows[value.name]) for value in session.get_inputs()}
+    return list(session.run(names, feeds))
+
+
+def rows_at_once(model: Any, most: int) -> int:
+    """How many rows the model takes: `most`, or the number that it was built for."""
+    sizes = [value.type.tensor_type.shape.dim[:1] for value in model.graph.input]
+    fixed = [size[0].dim_value for size in sizes if size and size[0].dim_value]
+    return fixed[0] if fixed else most
+
+
+def _as_text(array: Any) -> Any:
+    return np.vectorize(bytes.decode, otypes=[object])(array) if array.dtype.kind == "O" else array
 
 
 def _options(level: Any) -> Any:

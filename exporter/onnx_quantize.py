@@ -108,6 +108,8 @@ def quantize_onnx(
         raise ExportError(f"expected a scheme out of {', '.join(SCHEMES)}; got {scheme!r}")
     if way.calibrated and not calibration:
         raise ExportError(f"{scheme} takes the ranges of activations from data; give some: --calibrate DATA")
+    if calibration:
+        _check_rows(model, calibration)
     found = onnx_weights.holders(model)
     kept = _kept_anyway(found, way, set(keep_float))
     candidates = [holder for holder in found if holder.node not in kept]
@@ -122,6 +124,12 @@ def quantize_onnx(
     canonicalize(result)
     onnx_check.check(result)
     return QuantizedOnnx(result, _coverage(model, found, kept, errors))
+
+
+def _check_rows(model: Any, calibration: Arrays) -> None:
+    count, needed = len(next(iter(calibration.values()))), onnx_check.rows_at_once(model, 1)
+    if count < needed:
+        raise ExportError(f"expected {needed} rows of calibration data, which the model takes at once; got {count}")
 
 
 def _copy(model: Any) -> Any:
@@ -169,7 +177,8 @@ class _Search:
         self, model: Any, way: Scheme, candidates: list[Holder], ranges: Any, calibration: Arrays | None, report: Report
     ) -> None:
         self._model, self._way, self._candidates, self._ranges = model, way, candidates, ranges
-        self._rows = {name: array[:_ROWS] for name, array in (calibration or {}).items()}
+        count = onnx_check.rows_at_once(model, _ROWS)
+        self._rows = {name: array[:count] for name, array in (calibration or {}).items()}
         self._report = report
         self.errors: list[LayerError] = []
 
@@ -204,7 +213,8 @@ class _Search:
 
     def _ranked(self) -> list[Holder]:
         """The layers, the worst first: each quantized alone."""
-        rows = {name: array[:_RANKED_ROWS] for name, array in self._rows.items()}
+        count = onnx_check.rows_at_once(self._model, _RANKED_ROWS)
+        rows = {name: array[:count] for name, array in self._rows.items()}
         reference = fidelity.Reference(answers(self._model, rows))
         found = {}
         for index, holder in enumerate(self._candidates[:_RANKED]):
@@ -223,8 +233,7 @@ def answers(model: Any, rows: Arrays) -> Arrays:
     """What onnxruntime gives, by output name."""
     session = onnx_check.session(model)
     names = [value.name for value in session.get_outputs()]
-    feeds = {value.name: rows[value.name] for value in session.get_inputs()}
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return dict(zip(names, onnx_check.run(session, names, rows), strict=True))
 
 
 def _coverage(model: Any, found: list[Holder], kept: dict[str, KeptFloat], errors: list[LayerError]) -> Coverage:

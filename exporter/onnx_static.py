@@ -57,9 +57,8 @@ def ranges(model: Any, calibration: Arrays) -> Any:
     )
     session = onnx_check.session(observed, optimize=False)
     found: dict[str, tuple[Array, Array]] = {}
-    for rows in _parts(calibration):
-        asked = {value.name: rows[value.name] for value in session.get_inputs()}
-        for name, array in zip(wanted, session.run(wanted, asked), strict=True):
+    for rows in _parts(calibration, onnx_check.rows_at_once(model, 0)):
+        for name, array in zip(wanted, onnx_check.run(session, wanted, rows), strict=True):
             _widen(found, name, array)
     for name, array in calibration.items():
         if array.dtype == np.float32:
@@ -95,10 +94,12 @@ def _types(graph: Any) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in values if value.name in made}
 
 
-def _parts(calibration: Arrays) -> Iterator[Arrays]:
+def _parts(calibration: Arrays, fixed: int) -> Iterator[Arrays]:
+    """Some rows after others; where the model takes a fixed number, as often as they make it full."""
     count = len(next(iter(calibration.values())))
-    for start in range(0, count, _ROWS):
-        yield {name: array[start : start + _ROWS] for name, array in calibration.items()}
+    size = fixed or _ROWS
+    for start in range(0, count - fixed + 1 if fixed else count, size):
+        yield {name: array[start : start + size] for name, array in calibration.items()}
 
 
 def _widen(found: dict[str, tuple[Array, Array]], name: str, array: Array) -> None:

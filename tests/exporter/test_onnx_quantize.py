@@ -163,3 +163,40 @@ def test_weights_in_the_body_of_a_loop_are_stored_small(data):
     assert error(model, made.model, data) < 0.05
     kept = quantize_onnx(model, "int8", calibration=data).coverage.kept_float
     assert [(item.layer, item.reason) for item in kept] == [("cell", "inside of a loop")]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_model_of_a_fixed_number_of_rows_is_quantized_with_as_many(model, data, scheme):
+    """Calibration rows are put to it four at a time."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    made = quantize_onnx(fixed, scheme, calibration=data)
+    assert error(fixed, made.model, {"x": data["x"][:4]}) < 0.1
+    with pytest.raises(ExportError, match="expected 4 rows of calibration data, which the model takes at once; got 3"):
+        quantize_onnx(fixed, scheme, calibration={"x": data["x"][:3]})
+
+
+def test_text_among_the_inputs_is_fed_as_bytes():
+    """A lookup of words before a dense layer, calibrated on them."""
+    nodes = [
+        helper.make_node(
+            "LabelEncoder",
+            ["x"],
+            ["ids"],
+            domain="ai.onnx.ml",
+            keys_strings=["a", "b"],
+            values_int64s=[1, 2],
+            default_int64=0,
+        ),
+        helper.make_node("Gather", ["table", "ids"], ["e"], name="words/Gather"),
+        helper.make_node("MatMul", ["e", "w"], ["y"], name="scores/MatMul"),
+    ]
+    model = make(nodes, {"table": weights(3, 32), "w": weights(32, 5)}, ())
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    words = {"x": np.array([b"a", b"b", b"c"] * 4, object)}
+    made = quantize_onnx(model, "int8", calibration=words)
+    assert made.coverage.quantized == {"MatMul": 1}
+    assert error(model, made.model, words) < 0.05
