@@ -121,6 +121,7 @@ def quantize_onnx(
     result, dropped = search.run() if calibration and way.error is not None else (search.build(candidates), {})
     errors = search.errors
     kept |= dropped
+    result.graph.ClearField("value_info")  # of tensors under the names that they had
     canonicalize(result)
     onnx_check.check(result)
     return QuantizedOnnx(result, _coverage(model, found, kept, errors))
