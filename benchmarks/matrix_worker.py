@@ -183,9 +183,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:400]
 
 
-_NAMED = re.compile(
-    r"the layer '|layers? |in [A-Za-z_]+/|the model's own code|[A-Z][a-z]+[A-Z]\w+|the (input|output) '"
-)
+_NAMED = re.compile(r"layers? '|the model's own code|(?:input|output) '|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the ")
 
 
 def _refused(name: str, column: str, error: Exception) -> Cell:

@@ -200,7 +200,8 @@ class _Search:
             if not rest:
                 raise ExportError(
                     "with any layer in 8 bits the model's answers change too much "
-                    f"(more than {self._way.error:.0%}, or the class); use float16"
+                    f"(more than {self._way.error:.0%}, or the class; the least with the layer {order[-1].layer!r}); "
+                    "use float16"
                 )
             result = self.build(rest)
             if self._is_good(result, reference):

@@ -210,11 +210,11 @@ def _signature_faults(
 
 
 def _same(side: str, want: TensorSpec, have: TensorSpec) -> bool:
-    """Of an output a runtime may know more than the signature says: onnxruntime infers sizes that are open there."""
+    """Of an output a runtime may know more sizes than the signature (onnxruntime infers them) or fewer (TFLite)."""
     if want.dtype != have.dtype:
         return False
     if side == "outputs" and want.shape and have.shape and len(want.shape) == len(have.shape):
-        return all(size in (None, known) for size, known in zip(want.shape, have.shape, strict=True))
+        return all(None in (size, known) or size == known for size, known in zip(want.shape, have.shape, strict=True))
     return want.shape in (None, have.shape)
 
 

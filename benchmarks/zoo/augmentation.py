@@ -74,7 +74,8 @@ def augmentations() -> Any:
         layers.RandomShear(0.3),
         layers.Pipeline([layers.RandomFlip(), layers.RandomZoom(0.1)]),
         layers.RandomCrop(14, 14),
-        layers.Conv2D(4, 3),
+        layers.Conv2D(16, 3),
+        layers.GlobalAveragePooling2D(),  # RandomCrop gives another size than it says
     )
 
 

@@ -39,7 +39,8 @@ def with_head(built: Any) -> Any:
     if not fitting:
         return built
     rows = keras.layers.Flatten()(keras.ops.cast(fitting[0], "float32"))
-    head = keras.layers.Dense(8, name="head")(keras.layers.Dense(32, activation="relu")(rows))
+    # one number, no classes: without training their scores are so close that rounding turns them
+    head = keras.layers.Dense(1, name="head")(keras.layers.Dense(64, activation="relu")(rows))
     named = isinstance(built.output, dict)
     return keras.Model(built.input, {**built.output, "head": head} if named else [*built.outputs, head])
 
