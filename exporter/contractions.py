@@ -76,12 +76,21 @@ class Layer:
 
 
 def layer(graph: Graph, node: Any) -> Layer | None:
-    """`node` as a contraction; None where it is none, or its weights are empty, not constant or of half precision."""
+    """`node` as a contraction; None where it is none, its weights are empty, not constant or of half precision, or its
+    channels are grouped."""
     kind = contraction(node)
     if kind is None or node.attr["T"].type not in _EXACT:
         return None
     weights = graph.constant(node.input[kind.weights])
-    return None if weights is None or not weights.size else Layer(node, kind, weights)
+    if weights is None or not weights.size or _is_grouped(graph, node, weights):
+        return None
+    return Layer(node, kind, weights)
+
+
+def _is_grouped(graph: Graph, node: Any, weights: Array) -> bool:
+    """Whether a convolution's channels are grouped: TensorFlow fuses a BiasAdd with it, and then can't run it."""
+    size = (graph.shape(node.input[0]) or (None,))[-1]
+    return node.op in ("Conv2D", "Conv3D") and size is not None and size != weights.shape[-2]
 
 
 _EXACT = {tf.float32.as_datatype_enum, tf.float64.as_datatype_enum}

@@ -67,10 +67,14 @@ class Frozen:
 
         keep: nodes that keep theirs, beside those of the signature.
         """
+        return replace(self, graph=canonical(self.graph, keep=[*self.kept, *keep]))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The nodes that must stay, whatever is made of the graph."""
         specs = (*self.signature.inputs, *self.signature.outputs)
-        keep = [*(spec.name for spec in specs), *([self.init] if self.init else []), *keep]
-        keep += [variable.node for variable in self.variables]
-        return replace(self, graph=canonical(self.graph, keep=keep))
+        init = [self.init] if self.init else []
+        return (*(spec.name for spec in specs), *init, *(variable.node for variable in self.variables))
 
 
 def freeze(traced: Traced) -> Frozen:

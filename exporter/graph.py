@@ -31,8 +31,7 @@ class Graph:
         self.users: dict[str, Counter[str]] = {}
         self.shapes = _inferred_shapes(frozen.graph)
         self._constants: dict[str, Array] = {}
-        specs = (*frozen.signature.inputs, *frozen.signature.outputs)
-        self.kept = {*(spec.name for spec in specs), *([frozen.init] if frozen.init else [])}
+        self.kept = set(frozen.kept)
         for node in frozen.graph.node:
             copy = node_def_pb2.NodeDef()
             copy.CopyFrom(node)

@@ -48,9 +48,8 @@ def _meta_graph(frozen: Frozen) -> Any:
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen.graph, name="")
         meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(add_shapes=True), graph=graph)
-    specs = (*frozen.signature.inputs, *frozen.signature.outputs)
     fetched = meta_graph_pb2.CollectionDef()
-    fetched.node_list.value.extend([*(spec.name for spec in specs), *([frozen.init] if frozen.init else [])])
+    fetched.node_list.value.extend(frozen.kept)
     meta.collection_def["train_op"].CopyFrom(fetched)
     return meta
 

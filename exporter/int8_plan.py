@@ -97,7 +97,8 @@ def plan(graph: Graph, keep_float: Sequence[str] = ()) -> Plan:
         else:
             targets.append(_target(graph, node, names[node.name]))
     kept += [
-        KeptFloat(names[name], op, "inside a loop or a branch, whose body stays float") for name, op in bodies(graph)
+        KeptFloat(names[name], op, "inside a loop, a branch or a compiled function, which stay float")
+        for name, op in bodies(graph)
     ]
     return Plan(tuple(_share_sums(graph, targets, order)), tuple(kept))
 
@@ -136,14 +137,14 @@ def _obstacle(graph: Graph, node: Any) -> str:
         return f"computes in {dtypes.by_number(dtype).name}, and 8-bit kernels take the place of float32 ones"
     if kind is None:
         return "its channels come first" if node.op != "MatMul" else "its left side is transposed"
-    found = layer(graph, node)
-    if found is None:
-        return (
-            "its weights have no elements" if graph.constant(node.input[kind.weights]) is not None else _TWO_ACTIVATIONS
-        )
-    if not np.all(np.isfinite(found.weights)):
+    weights = graph.constant(node.input[kind.weights])
+    if weights is None:
+        return _TWO_ACTIVATIONS
+    if not weights.size:
+        return "its weights have no elements"
+    if not np.all(np.isfinite(weights)):
         return "its weights hold numbers that are not finite"
-    if node.op == "Conv2D" and (graph.shape(found.data) or (None,))[-1] != found.weights.shape[2]:
+    if layer(graph, node) is None:
         return "its channels are grouped, which 8-bit kernels can't do"
     return ""
 

@@ -70,6 +70,8 @@ def quantize(
     """
     if scheme not in SCHEMES:
         raise ExportError(f"expected a scheme out of {', '.join(SCHEMES)}; got {scheme}")
+    if frozen.variables:
+        raise ExportError("expected weights of 2 GB or less, which is what can be quantized; publish the float model")
     return SCHEMES[scheme](_Job(frozen, calibration, tuple(keep_float), target_agreement, report))
 
 

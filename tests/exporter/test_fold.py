@@ -189,6 +189,14 @@ def test_other_precisions_keep_their_answers(dtype, tolerance):
     assert folded.signature.outputs[0].dtype == dtype
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["by_keras", "by_tensorflow"])
+def test_grouped_convolutions_stay_runnable(compiled):
+    """TensorFlow fuses a BiasAdd with any convolution as it loads, and then has no kernel for groups."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 6)).astype(np.float32)
+    native = layers.Lambda(lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"))
+    check(chain(IMAGES, layers.Conv2D(6, 3, groups=2) if compiled else native, layers.BatchNormalization()))
+
+
 def test_lookup_tables_and_loops_stay_whole():
     words = layers.Input((4,), dtype="string", name="words")
     x = layers.StringLookup(vocabulary=["a", "b", "c"])(words)

@@ -214,6 +214,7 @@ STAYING = {
     "attention": ((7, 6), lambda x: layers.MultiHeadAttention(2, 3)(x, x), "an activation times an activation"),
     "conv3d": ((5, 5, 5, 2), lambda x: layers.Conv3D(3, 2)(x), "no 8-bit kernel"),
     "transposed": (IMAGES, lambda x: layers.Conv2DTranspose(3, 2)(x), "no 8-bit kernel"),
+    "grouped": (IMAGES, lambda x: layers.Conv2D(6, 3, groups=2)(x), "compiled function"),
     "recurrent": ((7, 6), lambda x: layers.LSTM(3)(x), "inside a loop"),
     "float64": ((6,), lambda x: layers.Dense(3, dtype="float64")(x), "computes in float64"),
 }
