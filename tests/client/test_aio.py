@@ -132,7 +132,7 @@ def test_cancelling_ends_a_call_at_once(address: str) -> None:
                 await task
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(client.predict([1.0]), 0.2)
-            assert time.monotonic() - start < 1.2
+            assert time.monotonic() - start < 2.5
             assert (await client.predict([1.0], model_name="echo")).array.item() == 1
 
     asyncio.run(run())
