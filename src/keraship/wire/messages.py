@@ -7,14 +7,14 @@ They are Any to type checkers: the classes are made at run time.
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _POOL = descriptor_pool.DescriptorPool()
 _DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString(
-    files("keraship.wire").joinpath("descriptors.binpb").read_bytes()
+    Path(__file__).with_name("descriptors.binpb").read_bytes()  # importlib.resources costs more to import than this
 )
 for _file in _DESCRIPTORS.file:
     _POOL.Add(_file)
