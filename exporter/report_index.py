@@ -48,7 +48,7 @@ def _row(folder: Path, manifest: Manifest, artifact: Artifact, page: Path | None
     return [
         _link(folder, page),
         folder.name,
-        f"{manifest.scheme.replace('_', '-') or 'float'} {artifact.format}",
+        el("span", f"{manifest.scheme.replace('_', '-') or 'float'} {artifact.format}", class_="nowrap"),
         words.error(artifact.parity.max_abs_error),
         words.quality(artifact.quality),
         words.change(artifact.drop),
