@@ -294,15 +294,13 @@ def _is_size_of(node: Any, x: _Rewrite) -> bool:
 
 
 def _set_slice(x: _Rewrite) -> str:
-    """XlaDynamicUpdateSlice: a block of known size put into a tensor, moved inside where it would stand out."""
-    size = x.shape(1)
-    if not size or min(size) < 0:
-        raise _Leave
-    shape = x.op("Shape", x.inputs[0])
-    last = x.op("Sub", shape, np.array(size))
-    start = x.op("Max", x.op("Min", x.cast(x.inputs[2], np.int64), last), np.zeros(len(size), np.int64))
-    offsets = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1).astype(np.int64)
-    return x.op("ScatterND", x.inputs[0], x.op("Add", offsets, start), x.inputs[1])
+    """XlaDynamicUpdateSlice: a block put into a tensor, moved inside where it would stand out."""
+    shape, size = x.op("Shape", x.inputs[0]), x.op("Shape", x.inputs[1])
+    last = x.op("Sub", shape, size)
+    start = x.op("Max", x.op("Min", x.cast(x.inputs[2], np.int64), last), np.zeros((), np.int64))
+    everywhere = x.op("NonZero", x.op("Expand", np.ones((), np.int64), size))  # [rank, elements]
+    places = x.op("Add", x.op("Transpose", everywhere, perm=[1, 0]), start)
+    return x.op("ScatterND", x.inputs[0], places, x.op("Reshape", x.inputs[1], np.array([-1])))
 
 
 def _in_top_k(x: _Rewrite) -> str:

@@ -103,6 +103,7 @@ def _parts(calibration: Arrays, fixed: int) -> Iterator[Arrays]:
 
 
 def _widen(found: dict[str, tuple[Array, Array]], name: str, array: Array) -> None:
+    array = array[np.isfinite(array)]  # 8 bits hold no infinity, and no scale comes of one
     if not array.size:
         return
     low, high = np.float32(array.min()), np.float32(array.max())

@@ -6,7 +6,7 @@ hides errors. "Right" therefore means: as the Keras model answers. How accurate 
 
 from __future__ import annotations
 
-from zoo import applications, augmentation, code, features, layer_kinds, precision, sequences, shapes  # noqa: F401
+from zoo import applications, augmentation, code, features, layer_kinds, networks, precision, sequences, shapes  # noqa: F401
 from zoo.table import MODELS, build
 
 __all__ = ["APPLICATIONS", "MODELS", "ODD", "all_names", "build"]

@@ -150,14 +150,28 @@ class Scans(layers.Layer):
 
         by_time = ops.transpose(inputs, (1, 0, 2))
         last, every = ops.scan(step, ops.zeros_like(by_time[0]), by_time)
-        power = ops.fori_loop(0, 5, lambda _, value: value * 0.9 + 0.1, inputs)
-        return last, ops.transpose(every, (1, 0, 2)), power, ops.map(lambda row: ops.sort(row, axis=0), inputs)
+        return last, ops.transpose(every, (1, 0, 2))
 
 
 @model
 def scans() -> Any:
     x = keras.Input((5, 3), name="x")
     return keras.Model(x, list(Scans()(x)))
+
+
+@register
+class Repeats(layers.Layer):
+    """A loop of a known number of steps, and one over the rows."""
+
+    def call(self, inputs: Any) -> Any:
+        power = ops.fori_loop(0, 5, lambda _, value: value * 0.9 + 0.1, inputs)
+        return power, ops.map(lambda row: ops.sort(row, axis=0), inputs)
+
+
+@model
+def repeats() -> Any:
+    x = keras.Input((5, 3), name="x")
+    return keras.Model(x, list(Repeats()(x)))
 
 
 @model

@@ -69,6 +69,11 @@ CASES = {
     "fourier, padded": (Call(lambda x: ops.concatenate(ops.rfft(x, 32), -1)), (20,), "float32"),
     "fourier and back": (Call(lambda x: ops.irfft([part * 2 for part in ops.rfft(x)])), (18,), "float32"),
     "spectrogram": (layers.STFTSpectrogram(frame_length=16, frame_step=8, fft_length=16), (64, 1), "float32"),
+    "slice update of open size": (
+        Call(lambda x: ops.slice_update(x, (0, 1), ops.ones_like(x[:, :2]))),
+        (5,),
+        "float32",
+    ),
     "integer lookup": (layers.IntegerLookup(vocabulary=[3, 5, 7, 1], output_mode="multi_hot"), (4,), "int64"),
     "string lookup": (layers.StringLookup(vocabulary=["the", "quick"]), (4,), "string"),
 }
