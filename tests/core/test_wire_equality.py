@@ -77,7 +77,8 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
         return bool(one.ravel().tolist() == other.ravel().tolist())
     if one.tobytes() == other.tobytes():
         return True
-    as_numbers = [each.astype(np.complex128) if each.dtype.kind in "fcV" else each for each in (one, other)]
+    with np.errstate(invalid="ignore"):  # signaling NaNs
+        as_numbers = [each.astype(np.complex128) if each.dtype.kind in "fcV" else each for each in (one, other)]
     return bool(np.array_equal(*as_numbers, equal_nan=True))
 
 
