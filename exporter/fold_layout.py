@@ -51,14 +51,22 @@ def fold_pads(graph: Graph) -> None:
 
 def merge_constants(graph: Graph) -> None:
     """Of several equal constants, one is left."""
-    first: dict[bytes, str] = {}
+    alike: dict[bytes, list[Any]] = {}
     for node in graph.of("Const"):
-        if node.name in graph.kept or node.input:
-            continue
-        content = b"".join(node.attr[key].SerializeToString(deterministic=True) for key in ("dtype", "value"))
-        name = first.setdefault(content, node.name)
-        if name != node.name:
-            graph.redirect(node.name, name)
+        if node.name not in graph.kept and not node.input:
+            alike.setdefault(_kind(node), []).append(node)
+    for nodes in alike.values():
+        first: dict[bytes, str] = {}
+        for node in nodes if len(nodes) > 1 else ():
+            name = first.setdefault(node.attr["value"].SerializeToString(deterministic=True), node.name)
+            if name != node.name:
+                graph.redirect(node.name, name)
+
+
+def _kind(node: Any) -> bytes:
+    """What equal constants have in common, and is quickly compared."""
+    tensor = node.attr["value"].tensor
+    return bytes(tensor.dtype.to_bytes(2, "big") + tensor.tensor_shape.SerializeToString(deterministic=True))
 
 
 def _is_range(places: Array | None) -> TypeGuard[Array]:

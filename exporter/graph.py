@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,19 +23,18 @@ class Graph:
 
     A tensor is written as NodeDefs do: "node" for a node's first output, "node:1" for its second.
     kept: the nodes that must stay under their names: the signature's, and the one that fills lookup tables.
+    shapes: those of another Graph of the same nodes, which takes less time than to infer them again.
     """
 
-    def __init__(self, frozen: Frozen) -> None:
+    def __init__(self, frozen: Frozen, shapes: Mapping[str, Shape | None] | None = None) -> None:
         self._frozen = frozen
         self.nodes: dict[str, Any] = {}
         self.users: dict[str, Counter[str]] = {}
-        self.shapes = _inferred_shapes(frozen.graph)
+        self.shapes = dict(_inferred_shapes(frozen.graph) if shapes is None else shapes)
         self._constants: dict[str, Array] = {}
         self.kept = set(frozen.kept)
         for node in frozen.graph.node:
-            copy = node_def_pb2.NodeDef()
-            copy.CopyFrom(node)
-            self._insert(copy)
+            self._insert(node if node.op == "Const" else _copy(node))  # nothing changes a constant
 
     def frozen(self) -> Frozen:
         """The graph as it is now, less what no output needs."""
@@ -194,6 +193,12 @@ _FIELDS: dict[type, tuple[str, str, Any]] = {
 def plain(ref: str) -> str:
     """A node's first output without its number."""
     return ref.removesuffix(":0")
+
+
+def _copy(node: Any) -> Any:
+    copy = node_def_pb2.NodeDef()
+    copy.CopyFrom(node)
+    return copy
 
 
 def _has_control(node: Any) -> bool:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keraship.exporter.fold_layout import merge_constants
 from keraship.exporter.freeze import Frozen
-from keraship.exporter.graph import Graph, name_of, plain
+from keraship.exporter.graph import Graph, Shape, name_of, plain
 from keraship.exporter.int8_calibrate import Range
 from keraship.exporter.int8_plan import KERNELS, MOVES, Target
 from keraship.exporter.int8_weights import quantized_weights
@@ -25,12 +25,18 @@ SIGNED_SUM = 255 / 127
 """A signed summand makes the kernel write signed bytes, where unsigned ones are declared: so is a larger range."""
 
 
-def rewrite(frozen: Frozen, targets: Sequence[Target], ranges: Mapping[str, Range]) -> Frozen:
+def rewrite(
+    frozen: Frozen,
+    targets: Sequence[Target],
+    ranges: Mapping[str, Range],
+    *,
+    shapes: Mapping[str, Shape | None] | None = None,
+) -> Frozen:
     """The graph with `targets`, a plan's for it or a part of them, in 8 bits.
 
-    ranges: of the tensors of `tensors_of`.
+    ranges: of the tensors of `tensors_of`. shapes: of the graph that was planned for, where they are known.
     """
-    rewriting = _Rewriting(Graph(frozen), targets, ranges)
+    rewriting = _Rewriting(Graph(frozen, shapes), targets, ranges)
     for target in targets:
         rewriting.replace(target)
     rewriting.finish()

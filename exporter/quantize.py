@@ -86,7 +86,7 @@ def _int8(job: _Job) -> Quantized:
     chosen = choose(
         job.frozen,
         planned.targets,
-        lambda targets: rewrite(job.frozen, targets, ranges),
+        lambda targets: rewrite(job.frozen, targets, ranges, shapes=graph.shapes),
         data,
         target_agreement=job.target_agreement,
     )

@@ -40,7 +40,7 @@ def store_weights(frozen: Frozen, store: Store, keep_float: tuple[str, ...]) -> 
         ops = [graph.nodes[user].op for user in users]
         for op in ops:
             total[op] = total.get(op, 0) + 1
-        why = _obstacle(value, users, keep_float)
+        why = _obstacle(value, users, keep_float, _LIMITS.get(store, np.inf))
         if why:
             kept += [KeptFloat(layer_of(user), op, why) for user, op in zip(users, ops, strict=True)]
             continue
@@ -68,19 +68,23 @@ def as_float16(graph: Graph, node: Any, value: Array, _axis: int) -> str:
     return graph.add("Cast", f"{node.name}/float", [stored], SrcT=tf.float16, DstT=tf.float32, Truncate=False)
 
 
+_LIMITS: dict[Store, float] = {as_float16: float(np.finfo(np.float16).max)}
+"""The largest magnitude that a way to store can hold."""
+
+
 def _is_weight(graph: Graph, node: Any, value: Array) -> bool:
     used = bool(graph.users.get(node.name)) and node.name not in graph.kept
     return used and value.dtype == np.float32 and value.ndim >= 2 and value.size >= SMALLEST
 
 
-def _obstacle(value: Array, users: list[str], keep_float: tuple[str, ...]) -> str:
+def _obstacle(value: Array, users: list[str], keep_float: tuple[str, ...], limit: float) -> str:
     if any(
         item in (user, layer_of(user)) or layer_of(user).startswith(f"{item}/") for item in keep_float for user in users
     ):
         return "asked to stay float"
     if not np.all(np.isfinite(value)):
         return "its weights hold numbers that are not finite"
-    if np.abs(value).max() > np.finfo(np.float16).max:
+    if np.abs(value).max() > limit:
         return "its weights are too large for 16 bits"
     return ""
 
