@@ -14,7 +14,7 @@ _PAIR = 128
 
 CPUs without VNNI add two products of 8 bits in 16: 255 * (a + b) must not pass 32767. On an AVX2 CPU, weights of
 127 beside 127 under activations of 255 gave half of the right sum. With neighbours kept to 128 an artifact answers
-alike everywhere; it costs a third of a bit.
+alike everywhere; it costs a bit at most.
 """
 
 
