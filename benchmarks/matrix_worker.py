@@ -28,7 +28,7 @@ import zoo  # noqa: E402  # TensorFlow's chatter first
 
 from keraship import bundle  # noqa: E402
 from keraship.errors import ExportError, KerashipError  # noqa: E402
-from keraship.exporter import fold, freeze, golden, trace  # noqa: E402
+from keraship.exporter import conditioning, fold, freeze, golden, trace  # noqa: E402
 from keraship.exporter.formats import FORMATS, Material  # noqa: E402
 from keraship.exporter.verify import TOLERANCES, Checks, Questions, asking, judge  # noqa: E402
 
@@ -62,6 +62,8 @@ class Subject:
 
     material: Material
     questions: Questions
+    samples: tuple[golden.Arrays, golden.Arrays]
+    moved: Any
     expected: golden.Arrays
     tolerance: float
     folder: Path
@@ -102,7 +104,7 @@ def _subject(name: str, folder: Path) -> Iterator[Subject]:
     material = Material(frozen, name, inputs, calibration, lambda _stage: None)
     tolerance = max((TOLERANCES[dtype] for dtype in frozen.float_dtypes), default=TOLERANCES["float32"])
     with asking(traced.signature, cases, unseen) as questions:
-        yield Subject(material, questions, expected, tolerance, folder)
+        yield Subject(material, questions, (inputs, outputs), traced.moved, expected, tolerance, folder)
 
 
 def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
@@ -129,10 +131,11 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
         milliseconds=next(iter(found.latency_ms.values()), None),
         ratio=next((ratio.median for ratio in found.latency_ratio.values()), None),
     )
-    if found.faults or (not scheme and judge(found, subject.tolerance)):
-        return replace(done, verdict="FAILED", reason="; ".join(judge(found, subject.tolerance)))
+    tolerance = conditioning.tolerance(subject.tolerance, [found], subject.samples, subject.moved)
+    if found.faults or (not scheme and judge(found, tolerance)):
+        return replace(done, verdict="FAILED", reason="; ".join(judge(found, tolerance)))
     done = replace(done, **compare(subject.expected, bundle.read_golden(answers)[1], CLOSE if scheme else 0.0))
-    return replace(done, **_verdict(done, scheme, subject.tolerance))
+    return replace(done, **_verdict(done, scheme, tolerance))
 
 
 def _verdict(cell: Cell, scheme: str, tolerance: float) -> dict[str, Any]:

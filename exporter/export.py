@@ -15,7 +15,7 @@ import numpy as np
 from keraship import bundle
 from keraship.bundle import Manifest
 from keraship.errors import ExportError
-from keraship.exporter import fidelity, gate, golden, quality, told
+from keraship.exporter import conditioning, fidelity, gate, golden, quality, told
 from keraship.exporter.distribution import distribution
 from keraship.exporter.fidelity import Reference
 from keraship.exporter.formats import CALIBRATED, DEFAULT_FORMATS, FORMATS, Material, model_name
@@ -232,9 +232,16 @@ def _verify(run: Run) -> None:
         for key in run.made:
             with run.refusing(key):
                 _ask(run, key, questions)
+    _allow_for_rounding(run)
     raise_faults(
         {format_: judge(run.found[key], run.tolerance) for key in run.made for format_ in [key[1]] if not key[0]}
     )
+
+
+def _allow_for_rounding(run: Run) -> None:
+    if run.traced.moved is not None:
+        found = [run.found[key] for key in run.made if not key[0]]
+        run.allowed = conditioning.tolerance(run.tolerance, found, run.samples, run.traced.moved)
 
 
 def _ask(run: Run, key: Key, questions: Questions) -> None:

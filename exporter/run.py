@@ -46,6 +46,7 @@ class Run:
     material: Material = None  # type: ignore[assignment]  # write
     coverage: dict[Key, bundle.Coverage | None] = field(default_factory=dict)  # write
     found: dict[Key, Findings] = field(default_factory=dict)  # verify
+    allowed: float = 0.0  # verify
     fidelity: dict[Key, Fidelity] = field(default_factory=dict)  # verify
     graphs: dict[Key, Graph | None] = field(default_factory=dict)  # write
     errors: dict[Key, tuple[Distribution, ...]] = field(default_factory=dict)  # verify
@@ -72,7 +73,8 @@ class Run:
     @property
     def tolerance(self) -> float:
         """The relative error that a float artifact may have."""
-        return max((TOLERANCES[dtype] for dtype in self.frozen.float_dtypes), default=TOLERANCES["float32"])
+        base = max((TOLERANCES[dtype] for dtype in self.frozen.float_dtypes), default=TOLERANCES["float32"])
+        return max(base, self.allowed)
 
     def latency(self, key: Key) -> float:
         """The time of the least batch that was timed, in milliseconds: what a caller waits for.

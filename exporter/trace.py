@@ -28,11 +28,13 @@ class Traced:
     function: TensorFlow's concrete function; takes and gives flat lists of tensors, in the signature's order.
     signature: the names, dtypes and shapes of those lists.
     answer: the Keras model itself at inference, not the trace of it: arrays by name in, arrays by name out.
+    moved: the same with other weights, given the arrays and what to make of each weight; None where it has none.
     """
 
     function: Any
     signature: Signature
     answer: Callable[[dict[str, Array]], dict[str, Array]]
+    moved: Callable[[dict[str, Array], Callable[[Array], Array]], dict[str, Array]] | None = None
 
 
 def trace(model: Any, *, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None) -> Traced:
@@ -51,7 +53,7 @@ def trace(model: Any, *, inputs: Sequence[str] | None = None, outputs: Sequence[
         tuple(_spec(name, spec) for name, spec in zip(input_names, specs, strict=True)),
         tuple(_spec(name, tensor) for name, tensor in zip(output_names, function.outputs, strict=True)),
     )
-    return Traced(function, signature, _answer(signature, call))
+    return Traced(function, signature, _answer(signature, call), _moved(signature, call, model))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,11 @@ class _Flat:
         self.outputs: list[tuple[tuple[Any, ...], Any]] = []
 
     def __call__(self, *flat: Any) -> list[Any]:
-        with keras.StatelessScope() as written:
+        return self.ask(flat)
+
+    def ask(self, flat: Sequence[Any], weights: Sequence[tuple[Any, Any]] = ()) -> list[Any]:
+        """Call it; weights: values that stand for some of the model's own, (variable, array)."""
+        with keras.StatelessScope(weights) as written:
             answer = self._entry.call(keras.tree.pack_sequence_as(self._entry.structure, list(flat)))
             self.outputs = keras.tree.flatten_with_path(answer)
             answers = [_as_tensor(path, value) for path, value in self.outputs]
@@ -112,11 +118,21 @@ def _traced(model: Any, call: _Flat, specs: list[Any]) -> Any:
         ) from error
 
 
-def _answer(signature: Signature, call: _Flat) -> Callable[[dict[str, Array]], dict[str, Array]]:
+def _answer(signature: Signature, call: Callable[..., list[Any]]) -> Callable[[dict[str, Array]], dict[str, Array]]:
     def answer(arrays: dict[str, Array]) -> dict[str, Array]:
         flat = [tf.constant(arrays[spec.name], spec.dtype) for spec in signature.inputs]
         answers = call(*flat)
         return {spec.name: np.asarray(tensor) for spec, tensor in zip(signature.outputs, answers, strict=True)}
+
+    return answer
+
+
+def _moved(
+    signature: Signature, call: _Flat, model: Any
+) -> Callable[[dict[str, Array], Callable[[Array], Array]], dict[str, Array]]:
+    def answer(arrays: dict[str, Array], move: Callable[[Array], Array]) -> dict[str, Array]:
+        weights = [(weight, move(weight.numpy())) for weight in model.weights if weight.dtype in ("float32", "float64")]
+        return _answer(signature, lambda *flat: call.ask(flat, weights))(arrays)
 
     return answer
 

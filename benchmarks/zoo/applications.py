@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 
 from zoo.table import MODELS
 
@@ -45,18 +44,7 @@ def application(name: str) -> Any:
     options = {"include_preprocessing": False} if name.startswith(_PREPROCESSING) else {}
     if name != "NASNetMobile":  # the one family that has no such argument
         options["classifier_activation"] = None  # type: ignore[assignment]
-    built = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **options)
-    settle(built, size)
-    return built
-
-
-def settle(built: Any, size: int) -> None:
-    """Let batch normalisation normalise, as after training: values neither fade nor grow on the way through."""
-    norms = [layer for layer in built._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    for norm in norms:
-        norm.momentum, norm.settled = 0.0, True
-    if norms:
-        built(np.random.default_rng(1).random((16, size, size, 3), np.float32), training=True)
+    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **options)
 
 
 MODELS.update({name: partial(application, name) for members in FAMILIES.values() for name in members})
