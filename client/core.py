@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from keraship.client import messages
 from keraship.client.address import Address
@@ -38,6 +38,7 @@ from keraship.errors import (
     Unimplemented,
 )
 from keraship.signature import Signature
+from keraship.wire.write import Template
 
 _LOG = logging.getLogger("keraship.client")
 
@@ -45,6 +46,18 @@ _OUTDATED = (InvalidArgument, FailedPrecondition, NotFound)  # how a server answ
 _POLL_SECONDS = 5.0
 _PAUSE_SECONDS = (0.05, 1.0)
 _SILENT_VERSIONS_SECONDS = 30.0  # how long signatures are believed of a server whose answers do not tell the version
+
+
+class _Known(NamedTuple):
+    """What is known of a model.
+
+    metadata: None where the server has no GetModelMetadata. fresh: how long it is believed of a server whose answers
+    do not tell the version. templates: of the last request for each signature and output filter.
+    """
+
+    metadata: Metadata | None
+    fresh: Clock
+    templates: dict[tuple[str, ...], Template]
 
 
 class Core:
@@ -69,7 +82,7 @@ class Core:
         self._hedge = hedge
         self._tracing = tracing
         self._balancer = Balancer(len(self.addresses))
-        self._known: dict[Target, tuple[Metadata | None, Clock]] = {}  # None: the server has no GetModelMetadata
+        self._known: dict[Target, _Known] = {}
 
     # The operations. Each says what it asks and what it makes of the answer.
 
@@ -86,17 +99,19 @@ class Core:
     ) -> Steps[Prediction]:
         if isinstance(output_filter, str):
             raise ValueError(f"expected output_filter to be a list of names; got the text {output_filter!r}")
-        fitted = self._fit_known(inputs, target, signature_name, check=check)
-        if fitted is None:
-            fitted = yield from self._fit(inputs, target, signature_name, clock, check=check)
-        arrays, signature = fitted
-        call = self._language.predict_call(
-            target,
-            arrays,
-            signature_name=signature_name,
-            output_filter=output_filter,
-            specs=signature.inputs if signature and check else (),
-        )
+        signature = None
+        call = self._again(inputs, target, (signature_name, *output_filter)) if check else None
+        if call is None:
+            fitted = self._fit_known(inputs, target, signature_name, check=check)
+            if fitted is None:
+                fitted = yield from self._fit(inputs, target, signature_name, clock, check=check)
+            arrays, signature = fitted
+            specs = signature.inputs if signature and check else ()
+            call = self._language.predict_call(
+                target, arrays, signature_name=signature_name, output_filter=output_filter, specs=specs
+            )
+            if check and signature is not None:
+                self._remember(inputs, arrays, target, (signature_name, *output_filter), call)
         try:
             answer: bytes = yield from self._send(call, clock)
         except _OUTDATED:
@@ -190,6 +205,26 @@ class Core:
     def clock(self, timeout: float | None) -> Clock:
         return Clock.start(self._timeout if timeout is None else checked_timeout(timeout))
 
+    def _again(self, inputs: Any, target: Target, options: tuple[str, ...]) -> Call | None:
+        """The call, where arrays of the same names, dtypes and shapes were checked before, and nothing new is known."""
+        known = self._known.get(target)
+        if known is None or type(inputs) is not dict:
+            return None
+        template = known.templates.get(options)
+        body = None if template is None else template.fill(inputs)
+        return None if body is None else Call(messages.PREDICT, body, target.name)
+
+    def _remember(
+        self, inputs: Any, arrays: Mapping[str, Any], target: Target, options: tuple[str, ...], call: Call
+    ) -> None:
+        known = self._known.get(target)
+        if known is None or not self._language.TELLS_VERSION or type(inputs) is not dict:
+            return
+        if all(arrays[name] is array for name, array in inputs.items()):
+            template = Template.of(call.body, arrays)
+            if template is not None:
+                known.templates[options] = template
+
     def _fit_known(
         self, inputs: Any, target: Target, signature_name: str, *, check: bool
     ) -> tuple[Mapping[str, Any], Signature | None] | None:
@@ -198,7 +233,7 @@ class Core:
         if known is None or not self._language.TELLS_VERSION:
             return None
         try:
-            return fit(inputs, known[0], signature_name, check=check)
+            return fit(inputs, known.metadata, signature_name, check=check)
         except InvalidInput:
             return None
 
@@ -222,8 +257,8 @@ class Core:
     def _metadata(self, target: Target, clock: Clock) -> Steps[tuple[bool, Metadata | None]]:
         """Whether they were known already, and the signatures; None for a server that does not tell them."""
         known = self._known.get(target)
-        if known is not None and (self._language.TELLS_VERSION or known[1].left() > 0):
-            return True, known[0]
+        if known is not None and (self._language.TELLS_VERSION or known.fresh.left() > 0):
+            return True, known.metadata
         try:
             metadata = yield from self.metadata(target=target, clock=clock)
         except Unimplemented:
@@ -232,11 +267,13 @@ class Core:
         return False, metadata
 
     def _know(self, target: Target, metadata: Metadata | None) -> None:
-        self._known[target] = metadata, Clock.start(_SILENT_VERSIONS_SECONDS)
+        self._known[target] = _Known(metadata, Clock.start(_SILENT_VERSIONS_SECONDS), {})
 
     def _forget_other_version(self, target: Target, version: int | None) -> None:
-        known, _ = self._known.get(target, (None, None))
-        if known is not None and None not in (version, known.version) and known.version != version:
+        known = self._known.get(target)
+        if known is None or known.metadata is None:
+            return
+        if None not in (version, known.metadata.version) and known.metadata.version != version:
             self._known.pop(target, None)
 
     def _poll(self, target: Target, timeout: float) -> Steps[tuple[VersionStatus | None, str]]:

@@ -68,6 +68,35 @@ def test_a_request_is_the_one_that_protobuf_writes(
     assert PredictRequest.FromString(write.join_predict_request(head, tensors)) == message
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.dictionaries(NAMES, arrays(), min_size=1, max_size=3), st.sampled_from(["same", "T", ">", "strided", "more"]))
+def test_a_request_from_a_template_is_the_one_that_would_be_made(
+    inputs: dict[str, tuple[dtypes.DType, np.ndarray]], how: str
+) -> None:
+    """For other values of the same dtypes and shapes; anything else is left to be made anew."""
+    head = write.predict_head(SPEC.SerializeToString())
+    tensors = [(name, kind, array) for name, (kind, array) in inputs.items()]
+    body = write.join_predict_request(head, tensors)
+    template = write.Template.of(body, {name: array for name, _, array in tensors})
+    if template is None:
+        return
+    other = {name: array[..., ::-1].copy() if array.ndim else array for name, _, array in tensors}
+    expected = write.join_predict_request(head, [(name, kind, other[name]) for name, kind, _ in tensors])
+    assert template.fill(dict(reversed(other.items()))) == expected
+    name, array = next(iter(other.items()))
+    changed = {
+        "same": array,
+        "T": array.T,
+        ">": array.astype(array.dtype.newbyteorder(">")),
+        "strided": np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array,
+        "more": np.stack([array, array]),
+    }[how]
+    filled = template.fill({**other, name: changed})
+    alike = changed.dtype == array.dtype and changed.shape == array.shape and changed.flags.c_contiguous
+    assert (filled is not None) == alike
+    assert template.fill({}) is None
+
+
 def test_a_request_beyond_two_gigabytes_is_refused() -> None:
     """Before a byte of it is copied."""
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29 + 1,), (0,), writeable=False)

@@ -7,13 +7,14 @@ fields and their numbers are those of tensorflow.proto and tensorflow_serving.pr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from keraship.dtypes import STRING, DType
+from keraship.dtypes import STRING, DType, of_array
 from keraship.errors import InvalidArgument
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +51,64 @@ def join_predict_request(head: bytes, tensors: Iterable[tuple[str, DType, Array]
     if size > MAX_BYTES:
         raise InvalidArgument(f"expected a request of less than 2 GiB; it has {size} bytes: send fewer rows at a time")
     return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A request that was made, to be made again of arrays of the same names, dtypes and shapes.
+
+    pieces: name, dtype and shape of each array, and the bytes before its memory.
+    """
+
+    pieces: tuple[tuple[str, np.dtype[Any], tuple[int, ...], bytes], ...]
+
+    @classmethod
+    def of(cls, body: bytes, arrays: Mapping[str, Any]) -> Template | None:
+        """The template of `body`, made of `arrays` in their order; None where one is more than plain memory."""
+        pieces, end = [], len(body)
+        for name, array in reversed(list(arrays.items())):
+            if not _is_plain(array):
+                return None
+            start = _header_of(name, array)
+            at = end - array.nbytes - len(start)
+            if at < 0 or body[at : at + len(start)] != start:
+                return None
+            pieces.append((name, array.dtype, array.shape, start))
+            end = at
+        if not pieces:
+            return None
+        name, dtype, shape, start = pieces[-1]
+        pieces[-1] = (name, dtype, shape, body[:end] + start)
+        return cls(tuple(reversed(pieces)))
+
+    def fill(self, arrays: Mapping[str, Any]) -> bytes | None:
+        """The request with these arrays; None where one is not as the template's was."""
+        if len(arrays) != len(self.pieces):
+            return None
+        parts: list[Any] = []
+        for name, dtype, shape, start in self.pieces:
+            array = arrays.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                return None
+            if not array.flags.c_contiguous:
+                return None
+            parts += (start, array)
+        return b"".join(parts)
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether its memory is what goes over the wire."""
+    return (
+        type(array) is np.ndarray
+        and array.dtype.isbuiltin == 1
+        and array.dtype.kind in "biufc"
+        and array.nbytes > 0
+        and sys.byteorder == "little"
+    )
+
+
+def _header_of(name: str, array: Array) -> bytes:
+    return _numbers_header(name, of_array(array).number, array.shape, array.nbytes)
 
 
 def _memory(array: Array) -> Any:
