@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-models test-others lint format wire schema benchmarks matrix clean
+.PHONY: demo test test-exporter test-others thorough chaos test-versions lint format wire schema benchmarks matrix clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -13,14 +13,14 @@ demo: $(INSTALLED)
 # What needs no TensorFlow is tested in a process that never imports it.
 test: lint
 	@echo "Two suites run side by side; what each prints comes when it ends, after some minutes."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-models test-others
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-exporter test-others
 
-test-models: $(INSTALLED)
-	$(BIN)/pytest tests/models
+test-exporter: $(INSTALLED)
+	$(BIN)/pytest tests/exporter tests/e2e
 
 test-others: $(INSTALLED)
 	$(BIN)/pytest tests/core tests/client tests/serving
-	$(BIN)/pytest tests/exporter tests/e2e
+	$(BIN)/pytest tests/models
 
 # The wire against protobuf and TensorFlow Serving's own classes, with 10,000 examples a property.
 thorough: $(INSTALLED)
