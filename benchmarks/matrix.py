@@ -40,7 +40,7 @@ def main() -> None:
     with Worker() as worker:
         names = worker.names(all_members=options.all_members)
         chosen = [name for name in names if not options.only or name in options.only]
-        done = latest()
+        done = {key for key, cell in latest().items() if not options.red or cell.verdict == "green"}
         todo = {
             name: [column for column in columns if options.only or options.again or (name, column) not in done]
             for name in chosen
@@ -61,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="NAME", help="run this model, again if need be")
     parser.add_argument("--columns", help=f"out of {','.join(COLUMNS)}")
     parser.add_argument("--again", action="store_true", help="run everything, whatever was done")
+    parser.add_argument("--red", action="store_true", help="run what is not green once more")
     parser.add_argument("--all-members", action="store_true", help="every member of the families of applications")
     parser.add_argument("--json", action="store_true", help="print the cells")
     return parser.parse_args()

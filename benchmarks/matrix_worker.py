@@ -114,6 +114,8 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
     version.mkdir(exist_ok=True)
     bundle.write_golden(version, subject.material.inputs, {})
     FORMATS[format_].write(subject.material, scheme, version, ())
+    if scheme:
+        _write_float(subject, format_)
     answers = subject.folder / f"answers-{column}"
     found = checks.ask(
         format_,
@@ -136,6 +138,14 @@ def _cell(checks: Checks, subject: Subject, name: str, column: str) -> Cell:
         return replace(done, verdict="FAILED", reason="; ".join(judge(found, tolerance)))
     done = replace(done, **compare(subject.expected, bundle.read_golden(answers)[1], CLOSE if scheme else 0.0))
     return replace(done, **_verdict(done, scheme, tolerance))
+
+
+def _write_float(subject: Subject, format_: str) -> None:
+    """What a quantized artifact is timed beside, where its column was not asked for."""
+    folder = subject.folder / "float"
+    folder.mkdir(exist_ok=True)
+    if not (folder / FORMATS[format_].files[0]).exists():
+        FORMATS[format_].write(subject.material, "", folder, ())
 
 
 def _verdict(cell: Cell, scheme: str, tolerance: float) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:400]
 
 
-_NAMED = re.compile(r"layers? '|the model's own code|(?:input|output) '|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the ")
+_NAMED = re.compile(r"layers? '|the model's own code|(?:input|output) '|text \(|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the ")
 
 
 def _refused(name: str, column: str, error: Exception) -> Cell:

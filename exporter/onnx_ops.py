@@ -158,14 +158,19 @@ def _counted(x: _Rewrite, truths: str) -> str:
 
 
 def _bincount(x: _Rewrite) -> str:
-    """(rows, n) or (n,) whole numbers -> how often each of 0 to size - 1 is among a row's, or whether it is."""
-    if x.constant(2).size:  # weights
-        raise _Leave
+    """(rows, n) or (n,) whole numbers -> how often each of 0 to size - 1 is among a row's, or whether it is.
+
+    With weights, of the numbers' shape, each counts by its own.
+    """
     size = x.op("Squeeze", x.cast(x.inputs[1], np.int64))
     bins = x.op("Range", np.array(0), size, np.array(1))
     hits = x.op("Equal", x.op("Unsqueeze", x.cast(x.inputs[0], np.int64), np.array([-1])), bins)
     together = "ReduceMax" if x.attr("binary_output", 0) else "ReduceSum"
-    counts = x.op(together, x.cast(hits, np.int32), np.array([-2]), keepdims=0)
+    if x.node.inputs[2].is_const() and not x.constant(2).size:
+        marks = x.cast(hits, np.int32)
+    else:
+        marks = x.op("Where", hits, x.op("Unsqueeze", x.inputs[2], np.array([-1])), np.zeros((), x.dtype(2)))
+    counts = x.op(together, marks, np.array([-2]), keepdims=0)
     return x.cast(counts, utils.map_onnx_to_numpy_type(x.node.output_dtypes[0]))
 
 
