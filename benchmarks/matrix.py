@@ -41,10 +41,14 @@ def main() -> None:
         names = worker.names(all_members=options.all_members)
         chosen = [name for name in names if not options.only or name in options.only]
         done = {key for key, cell in latest().items() if not options.red or cell.verdict == "green"}
-        todo = {
-            name: [column for column in columns if options.only or options.again or (name, column) not in done]
-            for name in chosen
-        }
+        todo = (
+            {}
+            if options.page
+            else {
+                name: [column for column in columns if options.only or options.again or (name, column) not in done]
+                for name in chosen
+            }
+        )
         with contextlib.suppress(KeyboardInterrupt):  # what is done is kept, and shown
             run(worker, {name: missing for name, missing in todo.items() if missing})
     cells = [cell for (name, _), cell in latest().items() if name in names]
@@ -62,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--columns", help=f"out of {','.join(COLUMNS)}")
     parser.add_argument("--again", action="store_true", help="run everything, whatever was done")
     parser.add_argument("--red", action="store_true", help="run what is not green once more")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what was done")
     parser.add_argument("--all-members", action="store_true", help="every member of the families of applications")
     parser.add_argument("--json", action="store_true", help="print the cells")
     return parser.parse_args()

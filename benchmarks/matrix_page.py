@@ -45,20 +45,26 @@ def write_page(path: Path, names: Sequence[str], cells: Sequence[Cell]) -> None:
     found = {(cell.model, cell.column): cell for cell in cells}
     limits = ", ".join(f"{limit:g} ({scheme})" for scheme, limit in MAX_ERRORS.items())
     shares = ", ".join(f"{share:g} ({scheme})" for scheme, share in MIN_AGREEMENT.items())
-    parts = [
+    parts = [  # an empty one is left out
         _HEAD.format(rows=32, limits=limits, shares=shares),
         _made_with(),
+        _missing(names, cells),
         _counts(cells),
         _goals(cells),
         _table(names, found),
         _sentences(cells),
     ]
-    path.write_text("\n".join(parts))
+    path.write_text("\n".join(part for part in parts if part))
 
 
 def _made_with() -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     return f"Made with {versions}, Python {platform.python_version()}.\n"
+
+
+def _missing(names: Sequence[str], cells: Sequence[Cell]) -> str:
+    missing = len(names) * len(COLUMNS) - len(cells)
+    return f"Not run yet, and empty below: {missing} of {len(names) * len(COLUMNS)} cells.\n" if missing else ""
 
 
 def _counts(cells: Sequence[Cell]) -> str:
