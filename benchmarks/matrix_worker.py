@@ -196,7 +196,9 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:400]
 
 
-_NAMED = re.compile(r"layers? '|the model's own code|(?:input|output) '|text \(|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the ")
+_NAMED = re.compile(
+    r"layers? '|the model's own code|(?:input|output) '|text \(|operations: |\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the "
+)
 
 
 def _refused(name: str, column: str, error: Exception) -> Cell:

@@ -111,13 +111,19 @@ SCHEMES: dict[str, Callable[[_Job], Quantized]] = {
 """How a graph can be quantized for TensorFlow."""
 
 
+def _operations(graph: Any) -> str:
+    """The types of nodes that compute something, at most ten."""
+    types = sorted({node.op for node in graph.node} - {"Const", "Identity", "Placeholder", "NoOp"})
+    return ", ".join([*types[:10], *(["..."] if len(types) > 10 else [])]) or "none"
+
+
 def _stored(job: _Job, store: weight_only.Store) -> Quantized:
     frozen, coverage = weight_only.store_weights(job.frozen, store, job.keep_float)
     if not coverage.quantized:
         raise ExportError(
             f"expected float32 weights of {weight_only.SMALLEST} or more numbers to store in fewer bits; "
-            f"the model has {'those only that are to stay float' if coverage.total else 'none'}; "
-            "publish the float model"
+            f"the model has {'those only that are to stay float' if coverage.total else 'none'} "
+            f"(its operations: {_operations(job.frozen.graph)}); publish the float model"
         )
     return Quantized(frozen, coverage)
 

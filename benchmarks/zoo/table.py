@@ -40,7 +40,7 @@ def with_head(built: Any) -> Any:
         return built
     rows = keras.layers.Flatten()(keras.ops.cast(fitting[0], "float32"))
     # one number, no classes: without training their scores are so close that rounding turns them
-    head = keras.layers.Dense(1, name="head")(keras.layers.Dense(max(64, _WORTH // rows.shape[1]), "relu")(rows))
+    head = keras.layers.Dense(1, name="head")(keras.layers.Dense(max(64, -(-_WORTH // rows.shape[1])), "relu")(rows))
     named = isinstance(built.output, dict)
     return keras.Model(built.input, {**built.output, "head": head} if named else [*built.outputs, head])
 
