@@ -27,8 +27,8 @@ A green cell holds the error, the size, and the median time at one row:
   ones below {limits}. Where outputs are integers, flags or text, the share of equal ones stands behind it; it must be
   1 for float artifacts, and at least {shares} for quantized ones.
 - **size**: of the artifact's file.
-- **time**: in milliseconds, and for quantized artifacts the ratio to the float one, timed in turns beside it. Other work on the
-  machine moves the times, and the ratios far less.
+- **time**: in milliseconds, and for quantized artifacts the ratio to the float one, timed in turns beside it.
+  Other work on the machine moves the times, and the ratios far less.
 
 "refused" means that the exporter says why in a sentence that names the layer or operation; the sentences stand below
 the table. **FAILED**: it broke, or named nothing. **WRONG**: it would have published what answers differently.

@@ -197,7 +197,7 @@ def _said(error: Exception) -> str:
 
 
 _NAMED = re.compile(
-    r"layers? '|the model's own code|(?:input|output) '|text \(|operations: |\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the "
+    r"layers? '|the model's own code|(?:input|output) '|text \(|operations: |node with name '|up in a table|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the "
 )
 
 
