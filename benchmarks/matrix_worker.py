@@ -197,8 +197,21 @@ def _said(error: Exception) -> str:
 
 
 _NAMED = re.compile(
-    r"layers? '|the model's own code|(?:input|output) '|text \(|operations: |node with name '|up in a table|\(\w*[A-Z]\w*: |\b[A-Z]\w+ in the "
+    "|".join(
+        [
+            r"layers? '",
+            r"(?:input|output) '",
+            r"the model's own code",
+            r"\(\w*[A-Z]\w*: ",
+            r"\b[A-Z]\w+ in the ",
+            r"operations: ",
+            r"node with name '",
+            r"text \(",  # and the inputs that are
+            r"up in a table",
+        ]
+    )
 )
+"""What a sentence that names a layer, an operation or an input has."""
 
 
 def _refused(name: str, column: str, error: Exception) -> Cell:
