@@ -71,9 +71,9 @@ def evaluate(
 
     \b
     Example:
-      keraship evaluate run/best.keras --import keraship.models.layers --data run/test.npz --out evaluation
+      keraship evaluate run/best.keras --data run/test.npz --out evaluation
       keraship evaluate run/best.keras repo/digits localhost:8500/digits --data run/test.npz --out evaluation
-      keraship evaluate run/best.keras --import keraship.models.layers --data photos/test --out evaluation
+      keraship evaluate run/best.keras --data photos/test --out evaluation
     """
     from keraship.models.evaluate import compare
     from keraship.models.evaluation_report import as_json as document

@@ -29,15 +29,15 @@ _WIDENED = 8  # times: four-bit weights in a file become floats at the most
 def load(path: Path, *, imports: Sequence[str] = (), trust: bool = False) -> Any:
     """The Keras model in the file at `path`, not compiled.
 
-    imports: modules that register the model's own classes; imported first. trust: run the Python code of Lambda
-    layers; all else that is dangerous is refused nevertheless.
+    imports: modules that register the model's own classes; imported first, as keraship's own are. trust: run the
+    Python code of Lambda layers; all else that is dangerous is refused nevertheless.
     Raises ModelError for a file that is missing, truncated or neither .keras nor .h5, for a class that nobody
     registered, for a Lambda layer, for a module that cannot be imported.
     """
     file = read_keras(path)
     _refuse_dangers(file, trust=trust)
     keras = import_keras()
-    import_modules(imports)
+    import_modules([*_ours(file), *imports])
     _refuse_unregistered(file, imports)
     try:
         with _weights_limited(keras, _WIDENED * file.weights_bytes + _SLACK):
@@ -50,6 +50,14 @@ def load(path: Path, *, imports: Sequence[str] = (), trust: bool = False) -> Any
             f"Keras {keras.__version__} cannot load {path}, "
             f"which Keras {file.keras_version or '?'} saved: {reason(error)}"
         ) from error
+
+
+_OURS = ("keraship.models.layers", "keraship.models.losses", "keraship.models.metrics")
+
+
+def _ours(file: KerasFile) -> list[str]:
+    """The modules of this package whose classes the file names: they are as trustworthy as what reads it."""
+    return sorted({str(found.get("module")) for found in serialized(file.config)} & {*_OURS})
 
 
 def import_modules(modules: Sequence[str]) -> None:

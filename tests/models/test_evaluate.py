@@ -40,10 +40,10 @@ def children() -> str:
 
 @pytest.fixture(scope="module")
 def repository(trained: TrainResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `keraship export` makes of the trained model."""
+    """What `keraship export` makes of the trained model, whose own layers, being keraship's, need no --import."""
     folder = tmp_path_factory.mktemp("repository")
     command = [sys.executable, "-m", "keraship", "export", str(trained.model), "--to", str(folder), "--name", "digits"]
-    done = subprocess.run([*command, "--import", LAYERS], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     return folder
 
