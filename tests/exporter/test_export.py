@@ -78,8 +78,8 @@ def test_lookup_tables_are_written_into_the_saved_model(tmp_path):
 def test_operations_that_onnx_has_not_are_named(tmp_path, caplog):
     """A string model is refused as ONNX, by the name of the operation, in one sentence; nothing is published."""
     words = keras.Input((1,), dtype="string", name="words")
-    model = keras.Model(words, layers.StringLookup(vocabulary=["the", "fox"])(words))
-    with pytest.raises(ExportError, match=r"LookupTableFindV2.*--formats saved_model"):
+    model = keras.Model(words, layers.Hashing(7, name="buckets")(words))
+    with pytest.raises(ExportError, match=r"StringToHashBucketFast in the layer 'buckets'.*--formats saved_model"):
         export(model, tmp_path / "repo", name="words", formats=["onnx"])
     assert not (tmp_path / "repo").exists()
     assert caplog.text == ""
@@ -152,7 +152,7 @@ def test_a_graph_past_the_limit_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"formats": ["tflite9"]}, ExportError, "out of saved_model, onnx; got tflite9"),
+        ({"formats": ["tflite9"]}, ExportError, "out of saved_model, onnx, tflite; got tflite9"),
         ({"formats": []}, ExportError, "got none"),
         ({"name": "no/name"}, BundleError, "model name"),
         ({"version": 1}, VersionExists, "versions are never changed"),
