@@ -191,12 +191,12 @@ def test_wrong_data(changes: dict[str, Any], message: str, trained: TrainResult,
 @pytest.mark.parametrize(
     ("source", "kind", "message"),
     [
-        ("nothing.keras", ModelError, "expected a .keras file at nothing.keras"),
+        ("nothing.keras", ModelError, "expected a .keras or .h5 file at nothing.keras"),
         ("nothing", ModelError, "expected a .keras file, the folder of an exported version, or HOST:PORT/MODEL"),
         (__file__, ModelError, "another kind of file"),
         (str(Path(__file__).parent), BundleError, "expected versions in"),
         ("localhost:1/digits", Unavailable, "no server answers at localhost:1"),
-        ("http://localhost:8501/digits", ValueError, "this client speaks gRPC"),
+        ("http://localhost:1/digits", Unavailable, "no server answers at http://localhost:1"),
     ],
 )
 def test_sources_that_are_not_there(source: str, kind: type[Exception], message: str, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_sources_that_cannot_be_compared(trained: TrainResult, tmp_path: Path) -
     ("arguments", "status", "message"),
     [
         (["localhost:1/m", "--data", "none.npz"], 1, "keraship: expected data at none.npz; there is no such file\n"),
-        (["http://localhost:1/m", "--data", "none.npz"], 2, "this client speaks gRPC"),
+        (["ftp://localhost:1/m", "--data", "none.npz"], 2, "ftp"),
         (["--data", "none.npz"], 2, "Missing argument"),
         (["localhost:1/m"], 2, "Missing option '--data'"),
     ],
