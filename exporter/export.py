@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -40,9 +40,6 @@ from keraship.exporter.written_graph import written_graph
 from keraship.extras import require
 from keraship.quiet import import_keras
 from keraship.samples import Samples, read_samples
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ class Fidelity:
 
 def measure(reference: Reference, answers: Arrays) -> Fidelity:
     """Compare answers, arrays by output name of the reference's shapes, with the reference."""
-    agreements = [_agreement(array, answers[name]) for name, array in reference.outputs.items() if _classes(array)]
+    agreements = [
+        _agreement(array, answers[name]) for name, array in reference.outputs.items() if quality.has_classes(array)
+    ]
     before, after = reference.scores, Reference(answers, reference.labels).scores
     judged = before is not None and after is not None and before.metric == after.metric
     return Fidelity(
@@ -88,10 +90,6 @@ def relative_error(expected: Array, got: Array) -> float:
 
 def _rms(array: Array) -> float:
     return float(np.sqrt(np.mean(np.abs(array) ** 2))) if array.size else 0.0
-
-
-def _classes(array: Array) -> bool:
-    return quality.has_classes(array)
 
 
 def _agreement(expected: Array, got: Array) -> float:
