@@ -70,6 +70,10 @@ class Engine:
         """How a model's versions are, newest first; labels are not looked at."""
         return self._repository.status(spec.name, spec.version)
 
+    def models(self) -> dict[str, list[VersionStatus]]:
+        """Every model with its versions, newest first."""
+        return self._repository.statuses()
+
     def _within(self, call: PredictCall, spent: float) -> PredictCall:
         left = None if call.timeout is None else call.timeout - spent
         if left is not None and left <= 0:

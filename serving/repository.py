@@ -101,6 +101,14 @@ class Repository:
             raise NotFound(f"Could not find {which} of model {name}")
         return found
 
+    def statuses(self) -> dict[str, list[VersionStatus]]:
+        """Every model that is configured, with its versions as `status` has them; none where none was found yet."""
+        with self._changed:
+            return {
+                name: [lives[number].status for number in sorted(lives, reverse=True)]
+                for name, lives in self._lives.items()
+            }
+
     # Called by whoever runs the server.
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -76,29 +76,37 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
 
 
-class RestApi:
-    """The answers of an engine, over HTTP."""
+Page = Callable[[Request], "Response | None"]
+"""Answers paths outside of /v1/; None for those that are not its own."""
 
-    def __init__(self, engine: Engine, options: RestOptions | None = None) -> None:
+
+class RestApi:
+    """The answers of an engine, over HTTP; beside them pages, of which the first that knows a path answers it."""
+
+    def __init__(self, engine: Engine, options: RestOptions | None = None, pages: Sequence[Page] = ()) -> None:
         self._engine = engine
         self._options = options or RestOptions()
+        self._pages = tuple(pages)
 
     def handle(self, request: Request) -> Response:
         """Answer one request; never raises: what nobody foresaw is 500 "internal", and in full in the log."""
         if request.method not in _METHODS:
             return _html_error(HTTPStatus.NOT_IMPLEMENTED)
-        if not _API.match(request.target):
-            return _html_error(HTTPStatus.NOT_FOUND)
+        is_api = _API.match(request.target) is not None
         try:
-            response = self._route(request)
+            response = self._route(request) if is_api else self._page(request)
         except StatusError as error:
             response = _json_error(error)
         except Exception:
             _LOG.exception("%s %s failed in a way that nobody foresaw", request.method, request.target)
             response = _json_error(Internal("internal"))
-        if not self._options.cors:
+        if not (is_api and self._options.cors):
             return response
         return Response(response.status, response.body, {**response.headers, **_CORS})
+
+    def _page(self, request: Request) -> Response:
+        answers = (page(request) for page in self._pages)
+        return next((answer for answer in answers if answer is not None), _html_error(HTTPStatus.NOT_FOUND))
 
     def _route(self, request: Request) -> Response:
         if request.method == "OPTIONS":
