@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,16 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give the memory back; no run is under way and none comes."""
+
+
+@runtime_checkable
+class JointBackend(Protocol):
+    """A backend that can run several signatures at once."""
+
+    def run_together(
+        self, wanted: Mapping[str, Sequence[str]], array: Array, *, timeout: float | None = None
+    ) -> dict[str, list[Array]]:
+        """The outputs asked for, by signature, of one run; `array` is fed to the one input of each."""
 
 
 @dataclass(frozen=True)

@@ -59,18 +59,45 @@ class TensorFlowBackend:
         timeout: float | None = None,
     ) -> list[Array]:
         """See Backend.run; shapes and dtypes are the graph's own affair, in TensorFlow's own words."""
-        tensors = self._outputs
         signature = self.signatures[signature_name]
-        feeds = {tensors[spec.tensor]: inputs[spec.name] for spec in signature.inputs}
+        feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
         names = {spec.name: spec.tensor for spec in signature.outputs}
+        return self._run(feeds, [names[name] for name in output_names], timeout)
+
+    def run_together(
+        self, wanted: Mapping[str, Sequence[str]], array: Array, *, timeout: float | None = None
+    ) -> dict[str, list[Array]]:
+        """See JointBackend.run_together."""
+        feeds = {spec.tensor: array for name in wanted for spec in self.signatures[name].inputs}
+        tensors = [
+            (name, next(spec.tensor for spec in self.signatures[name].outputs if spec.name == output))
+            for name, outputs in wanted.items()
+            for output in outputs
+        ]
+        found: dict[str, list[Array]] = {name: [] for name in wanted}
+        arrays = self._run(feeds, [tensor for _, tensor in tensors], timeout)
+        for (name, _), each in zip(tensors, arrays, strict=True):
+            found[name].append(each)
+        return found
+
+    def _run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout: float | None) -> list[Array]:
+        """The tensors of `fetches`, of one run of the graph with the tensors of `feeds` given."""
+        tensors = self._outputs
         options = _run_options(timeout)
         try:
             # Not Session.run: that refuses shapes which the server takes, in words that are not the server's.
             found: list[Any] = raw.TF_SessionRun_wrapper(
-                self._session._session, options, feeds, [tensors[names[name]] for name in output_names], [], None
+                self._session._session,
+                options,
+                {tensors[name]: array for name, array in feeds.items()},
+                [tensors[name] for name in fetches],
+                [],
+                None,
             )
         except tf.errors.OpError as error:
             raise _translate(error) from error
+        except UnicodeDecodeError as error:  # the words quote the caller's bytes, which keeps Python from raising them
+            raise InvalidArgument(error.object.decode("utf-8", "replace")) from error
         finally:
             if options is not None:
                 raw.TF_DeleteBuffer(options)

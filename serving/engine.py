@@ -6,13 +6,20 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from keraship.errors import DeadlineExceeded
+from keraship.serving.classify import Classified, classify
+from keraship.serving.examples import ExamplesCall
+from keraship.serving.multi_inference import MultiInferenceCall, MultiInferred, multi_inference
 from keraship.serving.prediction import PredictCall, Prediction, predict
+from keraship.serving.regress import Regressed, regress
 from keraship.serving.repository import Repository
-from keraship.serving.servable import VersionStatus
+from keraship.serving.servable import Servable, VersionStatus
 from keraship.signature import Signature
+
+_Call = TypeVar("_Call", PredictCall, ExamplesCall, MultiInferenceCall)
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,18 @@ class Engine:
             call = make_call(servable.backend.signatures)
             return predict(servable, self._within(call, time.monotonic() - begin))
 
+    def classify(self, spec: ModelSpec, call: ExamplesCall) -> Classified:
+        """Let a model classify examples."""
+        return self._on_examples(spec, call, classify)
+
+    def regress(self, spec: ModelSpec, call: ExamplesCall) -> Regressed:
+        """Let a model give a number for each example."""
+        return self._on_examples(spec, call, regress)
+
+    def multi_inference(self, spec: ModelSpec, call: MultiInferenceCall) -> MultiInferred:
+        """Run several signatures of a model on the same examples."""
+        return self._on_examples(spec, call, multi_inference)
+
     def metadata(self, spec: ModelSpec) -> Metadata:
         """What a model can be asked."""
         with self._repository.lease(spec.name, spec.version, spec.label) as servable:
@@ -74,7 +93,12 @@ class Engine:
         """Every model with its versions, newest first."""
         return self._repository.statuses()
 
-    def _within(self, call: PredictCall, spent: float) -> PredictCall:
+    def _on_examples(self, spec: ModelSpec, call: _Call, run: Callable[[Servable, _Call], _Answer]) -> _Answer:
+        begin = time.monotonic()
+        with self._repository.lease(spec.name, spec.version, spec.label) as servable:
+            return run(servable, self._within(call, time.monotonic() - begin))
+
+    def _within(self, call: _Call, spent: float) -> _Call:
         left = None if call.timeout is None else call.timeout - spent
         if left is not None and left <= 0:
             raise DeadlineExceeded("the deadline passed before the model could run")

@@ -13,16 +13,23 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from keraship.errors import Internal, InvalidArgument, StatusError, Unimplemented
+from keraship.serving.backend import Array
+from keraship.serving.classify import Classes
 from keraship.serving.engine import Engine, ModelSpec
+from keraship.serving.examples import ExamplesCall, read_input
+from keraship.serving.multi_inference import MultiInferenceCall, read_tasks
 from keraship.serving.prediction import PredictCall
 from keraship.serving.servable import VersionStatus
 from keraship.serving.status import CODES
 from keraship.wire import to_array, to_tensor
 from keraship.wire.messages import (
     METHODS,
+    ClassificationResponse,
     GetModelMetadataResponse,
     GetModelStatusResponse,
+    MultiInferenceResponse,
     PredictResponse,
+    RegressionResponse,
 )
 from keraship.wire.tensor import Encoding
 
@@ -46,6 +53,9 @@ class GrpcMethods:
         self._encoding: Encoding = "tensor_content" if options and options.tensor_content else "values"
         self._methods: dict[str, Callable[[Any, float | None], Any]] = {
             "Predict": self._predict,
+            "Classify": self._classify,
+            "Regress": self._regress,
+            "MultiInference": self._multi_inference,
             "GetModelMetadata": self._metadata,
             "GetModelStatus": self._status,
         }
@@ -95,6 +105,35 @@ class GrpcMethods:
         _write_spec(response.model_spec, prediction.model, prediction.version, prediction.signature_name)
         return response
 
+    def _classify(self, request: Any, deadline: float | None) -> Any:
+        found = self._engine.classify(_spec(request), _examples(request, deadline))
+        response = ClassificationResponse()
+        _write_classes(found.classes, response.result)
+        _write_spec(response.model_spec, found.model, found.version, found.signature_name)
+        return response
+
+    def _regress(self, request: Any, deadline: float | None) -> Any:
+        found = self._engine.regress(_spec(request), _examples(request, deadline))
+        response = RegressionResponse()
+        _write_values(found.values, response.result)
+        _write_spec(response.model_spec, found.model, found.version, found.signature_name)
+        return response
+
+    def _multi_inference(self, request: Any, deadline: float | None) -> Any:
+        """The first task says which model and version; without any, no name is given."""
+        spec = _spec(request.tasks[0]) if request.tasks and request.tasks[0].HasField("model_spec") else ModelSpec("")
+        call = MultiInferenceCall(read_tasks(request), read_input(request.input), timeout=deadline)
+        found = self._engine.multi_inference(spec, call)
+        response = MultiInferenceResponse()
+        for each in found.results:
+            answer = response.results.add()
+            if isinstance(each.result, Classes):
+                _write_classes(each.result, answer.classification_result)
+            else:
+                _write_values(each.result, answer.regression_result)
+            _write_spec(answer.model_spec, found.model, found.version, each.signature_name)
+        return response
+
     def _metadata(self, request: Any, _deadline: float | None) -> Any:
         spec = _spec(request)
         for field in request.metadata_field:
@@ -134,6 +173,31 @@ def _spec(request: Any) -> ModelSpec:
         version=spec.version.value if choice == "version" else None,
         label=spec.version_label if choice == "version_label" else None,
     )
+
+
+def _examples(request: Any, deadline: float | None) -> ExamplesCall:
+    return ExamplesCall(read_input(request.input), request.model_spec.signature_name, timeout=deadline)
+
+
+def _write_classes(classes: Classes, message: Any) -> None:
+    message.SetInParent()
+    for row in classes:
+        entries = message.classifications.add().classes
+        for label, score in row:
+            entries.add(label=_text(label), score=score)
+
+
+def _text(label: bytes) -> str:
+    try:
+        return label.decode()
+    except UnicodeDecodeError as error:  # the message has no place for it
+        raise InvalidArgument(f"expected the model's labels in UTF-8; got {label[:64]!r}") from error
+
+
+def _write_values(values: Array, message: Any) -> None:
+    message.SetInParent()
+    for value in values.tolist():
+        message.regressions.add(value=value)
 
 
 def _write_spec(message: Any, name: str, version: int, signature_name: str = "") -> None:

@@ -20,10 +20,12 @@ from google.protobuf import json_format
 
 from keraship.errors import Internal, InvalidArgument, StatusError
 from keraship.serving.engine import Engine, ModelSpec
+from keraship.serving.examples import ExamplesCall
 from keraship.serving.grpc_methods import status_response
 from keraship.serving.json_text import quote, to_bytes
 from keraship.serving.prediction import PredictCall
 from keraship.serving.rest_answer import write_response
+from keraship.serving.rest_examples import read_examples, write_classes, write_values
 from keraship.serving.rest_json import read_inputs, read_request
 from keraship.serving.status import CODES
 from keraship.signature import Signature
@@ -141,6 +143,16 @@ class RestApi:
         outputs = self._engine.predict_by(spec, make_call).outputs
         return Response(200, write_response(outputs, by_row=asked.by_row))
 
+    def _classify(self, spec: ModelSpec, body: bytes) -> Response:
+        return Response(200, write_classes(self._engine.classify(spec, self._examples(body)).classes))
+
+    def _regress(self, spec: ModelSpec, body: bytes) -> Response:
+        return Response(200, write_values(self._engine.regress(spec, self._examples(body)).values))
+
+    def _examples(self, body: bytes) -> ExamplesCall:
+        asked = read_examples(body)
+        return ExamplesCall(asked.examples, asked.signature_name, timeout=self._options.timeout)
+
     def _get(self, match: re.Match[str]) -> Response:
         name, version, label, verb = match.groups()
         if not name:
@@ -162,8 +174,12 @@ class RestApi:
         )
 
 
-# What can be asked of a model by POST. Classify and regress are malformed requests until the engine has them.
-_VERBS: dict[str, Callable[[RestApi, ModelSpec, bytes], Response]] = {"predict": RestApi._predict}
+# What can be asked of a model by POST.
+_VERBS: dict[str, Callable[[RestApi, ModelSpec, bytes], Response]] = {
+    "predict": RestApi._predict,
+    "classify": RestApi._classify,
+    "regress": RestApi._regress,
+}
 
 
 def wsgi_app(api: RestApi) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:

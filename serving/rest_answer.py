@@ -107,7 +107,7 @@ def _texts(name: str, array: Array, *, level: int) -> list[str]:
             else [quote(to_text(item)) for item in flat]
         )
     if kind.name in ("float32", "float64"):
-        return _decimals(flat)
+        return decimals(flat)
     if kind.tf_name not in WRITABLE:
         raise InvalidArgument(f"Failed to write JSON value for tensor type: {kind.tf_name}")
     return [str(item).lower() for item in flat.tolist()]
@@ -117,8 +117,8 @@ def _base64(item: bytes, level: int) -> str:
     return f'{{{indent(level + 1)}"b64": "{base64.b64encode(item).decode()}"{indent(level)}}}'
 
 
-def _decimals(flat: Array) -> list[str]:
-    """Six digits where they read back as the same number, and all digits where not."""
+def decimals(flat: Array) -> list[str]:
+    """The texts of floats: six digits where they read back as the same number, and all digits where not."""
     values = flat.tolist()
     texts = [f"{value:g}" for value in values]
     all_digits = "%.9g" if flat.dtype == np.float32 else "%.17g"

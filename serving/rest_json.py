@@ -286,7 +286,7 @@ def _reader(spec: TensorSpec) -> Callable[[Any], Any]:
         if accepts is None:
             raise Unimplemented(f"Conversion of JSON Value: {debug(value)} to type: {kind}")
         if kind == "string" and isinstance(value, dict):
-            return _read_base64(value)
+            return read_base64(value)
         if not accepts(value):
             raise InvalidArgument(
                 f"JSON Value: {debug(value)} Type: {type_name(value)} is not of expected type: {kind}"
@@ -296,7 +296,8 @@ def _reader(spec: TensorSpec) -> Callable[[Any], Any]:
     return read
 
 
-def _read_base64(value: Mapping[str, Any]) -> bytes:
+def read_base64(value: Mapping[str, Any]) -> bytes:
+    """The bytes of a {"b64": ...}; raises InvalidArgument."""
     if not _is_base64(value):
         raise InvalidArgument(f"JSON Value: {debug(value)} not formatted correctly for base64 data")
     compact = _BLANK.sub("", value["b64"])

@@ -248,3 +248,16 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start_server() -> Callable[..., Running]:
     """Starts a server that the caller ends."""
     return _start_server
+
+
+@pytest.fixture(scope="session")
+def tf_server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of the TensorFlow 1 models of make_tf1_models; what a test changes, it changes back."""
+    names = ("half_plus_two", "half_plus_three", "counter", "odd", "tagged")
+    config = tmp_path_factory.mktemp("config") / "models.txt"
+    entry = 'config {{ name: "{0}" base_path: "{1}/{0}" model_platform: "tensorflow" }}'
+    entries = " ".join(entry.format(name, saved_models) for name in names)
+    config.write_text(f"model_config_list {{ {entries} }}")
+    running = _start_server([f"--model_config_file={config}"])
+    yield running
+    assert running.end() == 0

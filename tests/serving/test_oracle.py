@@ -23,7 +23,6 @@ def api() -> Any:
     """TensorFlow and the stubs."""
     import tensorflow as tf
     from tensorflow_serving.apis import (
-        classification_pb2,
         get_model_metadata_pb2,
         get_model_status_pb2,
         model_service_pb2_grpc,
@@ -35,7 +34,6 @@ def api() -> Any:
         predict = predict_pb2
         metadata = get_model_metadata_pb2
         status = get_model_status_pb2
-        classification = classification_pb2
         prediction_stub = prediction_service_pb2_grpc.PredictionServiceStub
         model_stub = model_service_pb2_grpc.ModelServiceStub
         tensorflow = tf
@@ -101,12 +99,3 @@ def test_metadata_and_status_read_as_tensorflows_messages(api: Any, linear_serve
         status = api.model_stub(channel).GetModelStatus(status_request, timeout=30)
         (entry,) = status.model_version_status
         assert (entry.version, entry.state) == (3, api.status.ModelVersionStatus.AVAILABLE)
-
-
-def test_what_is_not_built_is_unimplemented(api: Any, linear_server: Any) -> None:
-    request = api.classification.ClassificationRequest()
-    request.model_spec.name = "linear"
-    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            api.prediction_stub(channel).Classify(request, timeout=30)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -54,7 +54,10 @@ def _to_specs(infos: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
 def _read_dtype(name: str, info: Any) -> str:
     if info.WhichOneof("encoding") not in ("name", None):
         raise InvalidArgument(f"expected '{name}' to be a dense tensor; it is a {info.WhichOneof('encoding')}")
-    return dtypes.by_number(info.dtype).name
+    return dtypes.by_number(info.dtype % _REFERENCE).name
+
+
+_REFERENCE = 100  # DT_FLOAT_REF is 100 + DT_FLOAT: a variable of TensorFlow 1, whose value is what callers see
 
 
 def _read_shape(message: Any) -> Shape | None:
