@@ -1,8 +1,9 @@
 """JSON as rapidjson reads it: what it accepts, where it stops, the words of its errors.
 
 Valid JSON goes through Python's own C reader. Whatever that refuses, or would read otherwise than rapidjson (1.1.0,
-reader.h), goes through the reader below, which is slower by far, keeps no recursion and knows the exact error.
-Objects become dicts, of equal keys the first wins; strings that are not UTF-8 keep their bytes as lone surrogates.
+reader.h, its iterative parser), goes through the reader below, which is slower by far, keeps no recursion and knows the
+exact error. Objects become dicts, of equal keys the first wins; strings that are not UTF-8 keep their bytes as lone
+surrogates. Numbers are rounded correctly; rapidjson, as TensorFlow Serving uses it, may be off in a double's last bit.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 from keraship.errors import InvalidArgument
 from keraship.serving.json_text import to_text
 
-# Python's reader would pass these otherwise than rapidjson does: halves of surrogate pairs, numbers beyond a double.
-_TAKES_CARE = re.compile(rb"\\u[dD][89a-fA-F]|[eE]\+?\d{3}|\d{300}")
+# Python's reader would pass these otherwise than rapidjson does: halves of surrogate pairs, numbers beyond a double,
+# whole numbers beyond 64 bits.
+_TAKES_CARE = re.compile(rb"\\u[dD][89a-fA-F]|[eE]\+?\d{3}|\d{19}")
 
 
 class ParseError(InvalidArgument):
@@ -30,7 +32,7 @@ def parse(body: bytes) -> Any:
     """The value at the start of `body`; what follows it is ignored. Raises InvalidArgument for text that is no JSON."""
     if not body:
         raise InvalidArgument("JSON Parse error: The document is empty")
-    start = 3 if body.startswith(b"\xef\xbb\xbf") else 0
+    start = _after_mark(body)
     if not _TAKES_CARE.search(body):
         try:
             value, _ = _DECODER.raw_decode(to_text(body[start:]).lstrip(" \t\r\n"))
@@ -40,6 +42,17 @@ def parse(body: bytes) -> Any:
             if isinstance(value, dict):
                 return value
     return _Reader(body, start).read()
+
+
+def _after_mark(body: bytes) -> int:
+    """Where the text begins: rapidjson takes UTF-8's byte order mark byte by byte, a part of it too."""
+    at = 0
+    for byte in _MARK:
+        at += body[at : at + 1] == bytes([byte])
+    return at
+
+
+_MARK = b"\xef\xbb\xbf"
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,22 +68,18 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_first_wins)
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
-_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+_DIGITS = re.compile(rb"0|[1-9][0-9]*")
 _FRACTION = re.compile(rb"\.[0-9]+")
-_EXPONENT = re.compile(rb"[eE][+-]?[0-9]+")
-_WORDS = {
-    b"null": None, b"true": True, b"false": False,
-    b"NaN": math.nan, b"-NaN": math.nan,
-    b"Infinity": math.inf, b"-Infinity": -math.inf, b"Inf": math.inf, b"-Inf": -math.inf,
-}  # fmt: skip
-_WORD = re.compile(rb"null|true|false|-?(?:NaN|Infinity|Inf)")
+_EXPONENT = re.compile(rb"[eE]([+-]?)([0-9]+)")
+_LITERALS = {0x6E: (b"null", None), 0x74: (b"true", True), 0x66: (b"false", False)}
 _ESCAPES = {
     0x22: '"', 0x5C: "\\", 0x2F: "/", 0x62: "\b", 0x66: "\f", 0x6E: "\n", 0x72: "\r", 0x74: "\t",
 }  # fmt: skip
 _HEX = re.compile(rb"[0-9a-fA-F]{4}")
 
 _QUOTE, _COMMA, _COLON, _BRACE, _BRACKET, _END_BRACE, _END_BRACKET, _BACKSLASH = b'",:{[}]\\'
-_UINT64 = range(-(2**63), 2**64)
+_NOT_A_START = b"\0,:}]"
+_INTEGERS = range(-(2**63), 2**64)
 
 
 class _Reader:
@@ -84,7 +93,7 @@ class _Reader:
 
     def read(self) -> Any:
         self._skip()
-        if self._char() == 0:
+        if self._char() in _NOT_A_START:
             raise ParseError("The document is empty.", self.at)
         value = self._value()
         while True:
@@ -107,10 +116,10 @@ class _Reader:
             return _OPENED
         if char == _QUOTE:
             return self._string()
-        word = _WORD.match(self.body, self.at)
-        if word:
-            self.at = word.end()
-            return _WORDS[word[0]]
+        if char in _LITERALS:
+            word, value = _LITERALS[char]
+            self._expect(word)
+            return value
         return self._number()
 
     def _close_if_empty(self) -> bool:
@@ -159,7 +168,6 @@ class _Reader:
         raise ParseError("Missing a comma or ']' after an array element.", self.at)
 
     def _string(self) -> str:
-        start = self.at
         self.at += 1
         parts: list[str] = []
         raw: list[bytes] = []
@@ -178,7 +186,7 @@ class _Reader:
                 raw.clear()
                 parts.append(self._escape())
             elif char == 0:
-                raise ParseError("Missing a closing quotation mark in string.", start)
+                raise ParseError("Missing a closing quotation mark in string.", self.at)
             else:
                 raise ParseError("Invalid escape character in string.", self.at)
 
@@ -213,29 +221,72 @@ class _Reader:
 
     def _number(self) -> int | float:
         start = self.at
-        integer = _INTEGER.match(self.body, start)
-        if integer is None:
-            raise ParseError("Invalid value.", start + (self._char() == 0x2D))
-        self.at = integer.end()
-        is_float = self._part(b".", _FRACTION, "Miss fraction part in number.")
-        is_float |= self._part(b"eE", _EXPONENT, "Miss exponent in number.")
-        digits = self.body[start : self.at]
-        if not is_float and len(digits) < 21 and int(digits) in _UINT64:
-            return int(digits)
-        value = float(digits)
-        if math.isinf(value):
-            raise ParseError("Number too big to be stored in double.", start)
-        return value
+        sign = b"-" if self._takes(b"-") else b""
+        special, digits = None, b"0"
+        if self._char() in b"NI":
+            special = self._nan_or_infinity(negative=bool(sign))
+        else:
+            digits = self._digits(start)
+        fraction = self._fraction()
+        exponent = self._exponent(start, digits, fraction)
+        if fraction or exponent:  # after NaN and Infinity too, which rapidjson then forgets
+            return float(sign + digits + fraction + exponent)
+        if special is not None:
+            return special
+        number = int(sign + digits)
+        return number if number in _INTEGERS else float(number)
 
-    def _part(self, marks: bytes, pattern: re.Pattern[bytes], fault: str) -> bool:
-        if self._char() not in marks or self._char() == 0:
-            return False
-        part = pattern.match(self.body, self.at)
-        if part is None:
-            sign = self.body[self.at + 1] in b"+-" and marks != b"."
-            raise ParseError(fault, self.at + 1 + sign)
-        self.at = part.end()
+    def _nan_or_infinity(self, *, negative: bool) -> float:
+        if self._takes(b"NaN"):
+            return math.nan
+        self._expect(b"Inf")
+        if self._char() == 0x69:  # "i"
+            self._expect(b"inity")
+        return -math.inf if negative else math.inf
+
+    def _digits(self, start: int) -> bytes:
+        digits = _DIGITS.match(self.body, self.at)
+        if digits is None:
+            raise ParseError("Invalid value.", self.at)
+        self.at = digits.end()
+        size = len(digits[0])
+        if size > 309 or (size == 309 and int(digits[0][:308]) >= _TENTH_OF_MAX):
+            raise ParseError(_TOO_BIG, start)
+        return digits[0]
+
+    def _fraction(self) -> bytes:
+        if self._char() != 0x2E:  # "."
+            return b""
+        fraction = _FRACTION.match(self.body, self.at)
+        if fraction is None:
+            raise ParseError("Miss fraction part in number.", self.at + 1)
+        self.at = fraction.end()
+        return fraction[0]
+
+    def _exponent(self, start: int, digits: bytes, fraction: bytes) -> bytes:
+        """An exponent is too big by itself, whatever it multiplies; a product that is too big is infinite."""
+        if not self._char() or self._char() not in b"eE":
+            return b""
+        exponent = _EXPONENT.match(self.body, self.at)
+        if exponent is None:
+            raise ParseError("Miss exponent in number.", self.at + 1 + (self.body[self.at + 1] in b"+-"))
+        power = exponent[2].lstrip(b"0")
+        if exponent[1] != b"-" and (len(power) > 4 or int(power or b"0") > 308 + _significant(digits, fraction)):
+            raise ParseError(_TOO_BIG, start)
+        self.at = exponent.end()
+        return exponent[0]
+
+    def _takes(self, word: bytes) -> bool:
+        """Take as much of `word` as stands here; whether that is all of it."""
+        for byte in word:
+            if self._char() != byte:
+                return False
+            self.at += 1
         return True
+
+    def _expect(self, word: bytes) -> None:
+        if not self._takes(word):
+            raise ParseError("Invalid value.", self.at)
 
     def _skip(self) -> None:
         space = _SPACE.match(self.body, self.at)
@@ -246,3 +297,13 @@ class _Reader:
 
 
 _OPENED = object()
+
+_TOO_BIG = "Number too big to be stored in double."
+_TENTH_OF_MAX = int(1.7976931348623157e307)
+
+
+def _significant(digits: bytes, fraction: bytes) -> int:
+    """How many digits of a fraction rapidjson reads: those that 17 significant ones leave room for."""
+    places = fraction[1:]
+    leading = len(places) - len(places.lstrip(b"0")) if digits == b"0" else -len(digits)
+    return max(0, min(len(places), 17 + leading))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from typing import Any
 
 _ENCODING = ("utf-8", "surrogateescape")
@@ -53,7 +54,12 @@ _END_OBJECT, _END_LIST = object(), object()
 
 
 def debug(value: Any) -> str:
-    """A value as error messages show it: objects a key a line, lists on one line, cut once 256 bytes are reached."""
+    """A value as error messages show it: objects a key a line, lists on one line, cut once 256 bytes are reached.
+
+    A number that stands alone is written as answers write numbers, and as a float where it is none too large for one.
+    """
+    if isinstance(value, float):
+        return _lone_decimal(value)
     written: list[str] = []
     size = 0
     stack: list[tuple[str, Any]] = [("", value)]  # what is still to be written, last first: text before it, value
@@ -116,3 +122,22 @@ def _double(value: float) -> str:
         return f"{sign}0.{'0' * -point}{digits}"
     rest = "." + digits[1:] if len(digits) > 1 else ""
     return f"{sign}{digits[0]}{rest}e{point - 1}"
+
+
+def _lone_decimal(value: float) -> str:
+    """json_tensor.cc's WriteDecimal."""
+    if not math.isfinite(value):
+        return _double(value)
+    single = abs(value) <= _MAX_FLOAT
+    value = struct.unpack("f", struct.pack("f", value))[0] if single else value
+    short = f"{value:g}"
+    back = (
+        struct.unpack("f", struct.pack("f", float(short)))[0]
+        if single and abs(float(short)) <= _MAX_FLOAT
+        else float(short)
+    )
+    text = short if back == value else (f"{value:.9g}" if single else f"{value:.17g}")
+    return text if "." in text or "e" in text else f"{text}.0"
+
+
+_MAX_FLOAT = 3.4028234e38  # rapidjson's limit in Value::IsFloat
