@@ -13,11 +13,12 @@ import click
 from keraship import __version__
 from keraship.bundle import model_names
 from keraship.cli import print_json
-from keraship.errors import BundleError, InvalidArgument, ServerError
+from keraship.errors import BundleError, ServerError, StatusError
 from keraship.extras import require
 from keraship.serving import config
-from keraship.serving.config import BadFlag, BadTextProto, Flags
+from keraship.serving.config import BadFlag, Flags
 from keraship.serving.status import text
+from keraship.serving.text_proto import BadTextProto
 from keraship.serving.versions import ModelConfig
 
 _REST_PORT = 8501
@@ -122,7 +123,7 @@ def _serve_as_tensorflow_does(flags: Flags) -> int:
         config.check_flags(flags)
         models = config.read_models(flags)
         config.channel_arguments(flags)
-    except InvalidArgument as error:
+    except StatusError as error:
         if isinstance(error, BadTextProto):
             click.echo(error.log_line, err=True)
         click.echo(f"Failed to start server. Error: {text(error)}")

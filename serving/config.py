@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
 from keraship.errors import InvalidArgument
+from keraship.serving.text_proto import read_text_proto
 from keraship.serving.versions import All, Latest, ModelConfig, Policy, Specific
 from keraship.wire.messages import ModelServerConfig
 
@@ -235,14 +234,6 @@ def check_flags(flags: Flags) -> None:
 # Models.
 
 
-class BadTextProto(InvalidArgument):
-    """A file that cannot be read as text protobuf. where: `line:column: what is wrong`, for the log."""
-
-    def __init__(self, path: str, message: str, where: str) -> None:
-        super().__init__(f"Invalid protobuf file: '{path}'")
-        self.log_line = f"Error parsing text-format {message}: {where}"
-
-
 def read_models(flags: Flags) -> list[ModelConfig]:
     """The models that the flags, or the file that they name, ask for.
 
@@ -250,24 +241,13 @@ def read_models(flags: Flags) -> list[ModelConfig]:
     """
     if not flags.text("model_config_file"):
         return [_model(flags.text("model_name"), flags.text("model_base_path"), Latest())]
-    config = read_text_proto(flags.text("model_config_file"), ModelServerConfig())
+    config = read_text_proto(flags.text("model_config_file"), ModelServerConfig)
     models: dict[str, ModelConfig] = {}
     for entry in config.model_config_list.config:
         if entry.name in models:
             raise InvalidArgument(f"Illegal to list model {entry.name} multiple times in config list")
         models[entry.name] = _read_model(entry)
     return list(models.values())
-
-
-def read_text_proto(path: str, message: Any) -> Any:
-    """Fill `message` from a file; raises BadTextProto."""
-    name = message.DESCRIPTOR.full_name
-    try:
-        return text_format.Parse(Path(path).read_text("utf-8"), message)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadTextProto(path, name, str(error)) from error
-    except text_format.ParseError as error:
-        raise BadTextProto(path, name, str(error).replace(" : ", ": ", 1)) from error
 
 
 def _read_model(entry: Any) -> ModelConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keraship.errors import InvalidArgument
-from keraship.serving.config import BadFlag, BadTextProto, channel_arguments, check_flags, parse_flags, read_models
+from keraship.serving.config import BadFlag, channel_arguments, check_flags, parse_flags, read_models
 from keraship.serving.versions import All, Latest, Policy, Specific
 
 TAKEN: list[tuple[str, str, object]] = [
@@ -124,13 +124,6 @@ def test_models_that_are_refused(tmp_path: Path, entries: str, details: str) -> 
 
 def test_an_empty_file_is_no_model(tmp_path: Path) -> None:
     assert read_models(parse_flags(config_file(tmp_path, ""))) == []
-
-
-def test_a_mistake_in_the_file_is_placed(tmp_path: Path) -> None:
-    with pytest.raises(BadTextProto) as caught:
-        read_models(parse_flags(config_file(tmp_path, "config { nme: 1 }")))
-    assert caught.value.details == f"Invalid protobuf file: '{tmp_path / 'models'}'"
-    assert caught.value.log_line.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 1:30: ")
 
 
 def test_channel_arguments() -> None:
