@@ -4,6 +4,7 @@ from keraship.serving import ModelConfig, Server, ServerOptions
 """
 
 from keraship.serving.engine import Engine, EngineOptions, Metadata, ModelSpec
+from keraship.serving.manager import ManagerOptions, ModelManager
 from keraship.serving.prediction import PredictCall, Prediction
 from keraship.serving.repository import Repository, RepositoryOptions
 from keraship.serving.server import Server, ServerOptions
@@ -14,8 +15,10 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "Latest",
+    "ManagerOptions",
     "Metadata",
     "ModelConfig",
+    "ModelManager",
     "ModelSpec",
     "PredictCall",
     "Prediction",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,51 +120,65 @@ def _serve_as_tensorflow_does(flags: Flags) -> int:
         click.echo(f"unknown argument: {arg}")
     if flags.unknown:
         click.echo(config.usage())
+    from keraship.serving.manager import ModelsFailedError
+
     try:
         config.check_flags(flags)
-        models = config.read_models(flags)
         config.channel_arguments(flags)
+        _run(flags, config.read_models(flags), strict=False)
     except StatusError as error:
         if isinstance(error, BadTextProto):
             click.echo(error.log_line, err=True)
-        click.echo(f"Failed to start server. Error: {text(error)}")
-        return _FAILED
-    from keraship.serving.repository import ModelsFailedError
-
-    try:
-        _run(flags, models, strict=False)
+        return _failed_to_start(text(error))
     except ModelsFailedError as error:
-        click.echo(f"Failed to start server. Error: UNKNOWN: {error}")
-        return _FAILED
+        return _failed_to_start(f"UNKNOWN: {error}")
+    except ServerError as error:
+        click.echo(f"keraship: {error}", err=True)
+        return _failed_to_start("INVALID_ARGUMENT: Failed to BuildAndStart gRPC server")
     return 0
 
 
-def _run(flags: Flags, models: Sequence[ModelConfig], *, strict: bool) -> None:
+def _failed_to_start(why: str) -> int:
+    click.echo(f"Failed to start server. Error: {why}")
+    return _FAILED
+
+
+def _run(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool) -> None:
     from keraship.serving.server import Server, end_on_signals
 
     if flags.number("rest_api_port"):
         require("serve", "flask", "cheroot")
     for name in config.without_effect(flags):
         logging.getLogger(__name__).warning("--%s has no effect yet", name)
-    with Server(_options(flags, models, strict=strict)) as server:
-        end_on_signals(server)
+    server = Server(_options(flags, models, strict=strict))
+    end_on_signals(server)
+    try:
         server.start()
         if flags.on("json"):
-            print_json(_report(flags, models))
+            print_json(_report(flags, models or ()))
         server.wait()
+    finally:
+        all_ended = server.close()
+    if not all_ended:  # the runtime that is loading a model must not see the interpreter go from under it
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
-def _options(flags: Flags, models: Sequence[ModelConfig], *, strict: bool) -> Any:
+def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool) -> Any:
     from keraship.serving.backend import BackendOptions
     from keraship.serving.engine import EngineOptions
     from keraship.serving.grpc_methods import GrpcOptions
+    from keraship.serving.manager import ManagerOptions
     from keraship.serving.repository import RepositoryOptions
     from keraship.serving.server import ServerOptions
     from keraship.serving.warmup import WarmupOptions
 
     timeout_ms, both = flags.number("rest_api_timeout_in_ms"), flags.number("tensorflow_session_parallelism")
     return ServerOptions(
-        models=tuple(models),
+        models=None if models is None else tuple(models),
+        config_file=flags.text("model_config_file"),
+        config_poll_seconds=flags.number("model_config_file_poll_wait_seconds"),
         port=flags.number("port"),
         socket_path=flags.text("grpc_socket_path"),
         rest_port=flags.number("rest_api_port"),
@@ -173,11 +188,18 @@ def _options(flags: Flags, models: Sequence[ModelConfig], *, strict: bool) -> An
         rest_cors=flags.on("rest_api_enable_cors_support"),
         channel_arguments=config.channel_arguments(flags),
         strict=strict,
-        repository=RepositoryOptions(
+        manager=ManagerOptions(
             poll_seconds=flags.number("file_system_poll_wait_seconds"),
+            allow_unavailable_labels=flags.on("allow_version_labels_for_unavailable_models"),
+            until_first_failure=strict,
+            serve_what_loads=flags.on("serve_what_loads"),
+        ),
+        repository=RepositoryOptions(
             load_retries=flags.number("max_num_load_retries"),
             retry_seconds=flags.number("load_retry_interval_micros") / 1e6,
-            load_threads=max(flags.number("num_load_threads"), 0),
+            load_threads=flags.number("num_load_threads"),
+            unload_threads=flags.number("num_unload_threads"),
+            show_failures=flags.on("serve_what_loads"),
         ),
         backend=BackendOptions(
             kind=flags.text("backend") or None,

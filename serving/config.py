@@ -6,16 +6,18 @@ Source: tensorflow_serving/model_servers/main.cc, server.cc, server_core.cc.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from keraship.errors import InvalidArgument
+from keraship.serving.model_config import read_config, single_model
 from keraship.serving.text_proto import read_text_proto
-from keraship.serving.versions import All, Latest, ModelConfig, Policy, Specific
+from keraship.serving.versions import ModelConfig
 from keraship.wire.messages import ModelServerConfig
+
+_LOG = logging.getLogger(__name__)
 
 _CORES = os.cpu_count() or 1
 _INT32 = range(-(2**31), 2**31)
@@ -43,15 +45,15 @@ FLAGS = (
     Flag("rest_api_timeout_in_ms", 30000, "how long a REST prediction may take"),
     Flag("rest_api_enable_cors_support", False, "let pages of other sites ask"),
     Flag("enable_batching", False),
-    Flag("allow_version_labels_for_unavailable_models", False),
+    Flag("allow_version_labels_for_unavailable_models", False, "new labels may point to versions that are not loaded"),
     Flag("batching_parameters_file", ""),
     Flag("enable_per_model_batching_parameters", False),
     Flag("model_config_file", "", "text ModelServerConfig; replaces the two flags below"),
-    Flag("model_config_file_poll_wait_seconds", 0),
+    Flag("model_config_file_poll_wait_seconds", 0, "between two looks at the config file; 0 never"),
     Flag("model_name", "default", "the model's name"),
     Flag("model_base_path", "", "the folder that holds its versions, absolute"),
     Flag("num_load_threads", 0, "loads at once; 0 for 4 a core"),
-    Flag("num_unload_threads", 0),
+    Flag("num_unload_threads", 0, "unloads at once; 0 for 4 a core"),
     Flag("max_num_load_retries", 5, "tries after a load that failed"),
     Flag("load_retry_interval_micros", 60_000_000, "pause between them", _INT64),
     Flag("file_system_poll_wait_seconds", 1, "between two looks for versions; 0 once, -1 never"),
@@ -88,6 +90,7 @@ FLAGS = (
 
 OWN_FLAGS = (
     Flag("backend", "", "onnx or tensorflow; without it, ONNX where a version has model.onnx with all its signatures"),
+    Flag("serve_what_loads", False, "a model that is missing or broken keeps no other one from being served"),
     Flag("json", False, "print addresses and models as JSON once all is served"),
 )
 """What tensorflow_model_server does not have."""
@@ -234,57 +237,16 @@ def check_flags(flags: Flags) -> None:
 # Models.
 
 
-def read_models(flags: Flags) -> list[ModelConfig]:
-    """The models that the flags, or the file that they name, ask for.
+def read_models(flags: Flags) -> list[ModelConfig] | None:
+    """The models that the flags, or the file that they name, ask for; None where the file says nothing.
 
-    Raises InvalidArgument, in tensorflow_model_server's words, for configurations that it refuses.
+    Raises StatusError, in tensorflow_model_server's words, for configurations that it refuses.
     """
-    if not flags.text("model_config_file"):
-        return [_model(flags.text("model_name"), flags.text("model_base_path"), Latest())]
-    config = read_text_proto(flags.text("model_config_file"), ModelServerConfig)
-    models: dict[str, ModelConfig] = {}
-    for entry in config.model_config_list.config:
-        if entry.name in models:
-            raise InvalidArgument(f"Illegal to list model {entry.name} multiple times in config list")
-        models[entry.name] = _read_model(entry)
-    return list(models.values())
-
-
-def _read_model(entry: Any) -> ModelConfig:
-    _check_platform(entry)
-    if entry.HasField("logging_config"):
-        raise InvalidArgument("No request-logger-creator provided.")
-    return _model(entry.name, entry.base_path, _read_policy(entry.model_version_policy))
-
-
-def _check_platform(entry: Any) -> None:
-    if not entry.model_type and not entry.model_platform:
-        raise InvalidArgument(
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
-            f"model name is {entry.name}"
-        )
-    if entry.model_type and entry.model_platform:
-        raise InvalidArgument(
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
-            f"model name is {entry.name}"
-        )
-    if entry.model_platform not in ("", "tensorflow"):
-        raise InvalidArgument(f"Model {entry.name} requests unsupported platform {entry.model_platform}")
-
-
-def _read_policy(policy: Any) -> Policy:
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "specific":
-        return Specific(frozenset(policy.specific.versions))
-    if choice == "all":
-        return All()
-    return Latest(policy.latest.num_versions)
-
-
-def _model(name: str, base_path: str, policy: Policy) -> ModelConfig:
-    if not Path(base_path).is_absolute():
-        raise InvalidArgument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
-    return ModelConfig(name, Path(base_path), policy)
+    if flags.text("model_config_file"):
+        return read_config(read_text_proto(flags.text("model_config_file"), ModelServerConfig))
+    name, base_path = flags.text("model_name"), flags.text("model_base_path")
+    _LOG.info("Building single TensorFlow model file config:  model_name: %s model_base_path: %s", name, base_path)
+    return [single_model(name, base_path)]
 
 
 def channel_arguments(flags: Flags) -> dict[str, int | str]:

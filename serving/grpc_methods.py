@@ -37,6 +37,9 @@ _LOG = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
 
+Method = Callable[[Any, float | None], Any]
+"""Answers a request, within a deadline in seconds; None for ever."""
+
 
 @dataclass(frozen=True)
 class GrpcOptions:
@@ -46,12 +49,12 @@ class GrpcOptions:
 
 
 class GrpcMethods:
-    """The RPCs that an engine answers."""
+    """The RPCs that an engine answers. reload: what answers HandleReloadConfigRequest, where models can be changed."""
 
-    def __init__(self, engine: Engine, options: GrpcOptions | None = None) -> None:
+    def __init__(self, engine: Engine, options: GrpcOptions | None = None, *, reload: Method | None = None) -> None:
         self._engine = engine
         self._encoding: Encoding = "tensor_content" if options and options.tensor_content else "values"
-        self._methods: dict[str, Callable[[Any, float | None], Any]] = {
+        self._methods: dict[str, Method] = {
             "Predict": self._predict,
             "Classify": self._classify,
             "Regress": self._regress,
@@ -59,6 +62,8 @@ class GrpcMethods:
             "GetModelMetadata": self._metadata,
             "GetModelStatus": self._status,
         }
+        if reload is not None:
+            self._methods["HandleReloadConfigRequest"] = reload
 
     def unary(self, method: str, request: bytes, *, metadata: Any = (), deadline: float | None = None) -> bytes:
         """Answer one call.

@@ -1,7 +1,7 @@
-"""Watches the models' folders, loads what appears, unloads what goes, and lends out what is loaded.
+"""The versions in memory: loads those that are wanted, unloads those that are not, and lends out what is loaded.
 
 Availability comes first: of a model's versions the new one is loaded before the old one is unloaded, and an old one
-goes only after the last request that uses it. (tensorflow_serving/core/availability_preserving_policy.cc)
+goes only after the last request that uses it. (tensorflow_serving/core/aspired_versions_manager.cc)
 """
 
 from __future__ import annotations
@@ -11,65 +11,55 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from keraship.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    KerashipError,
-    MissingExtra,
-    NotFound,
-    ServerError,
-    StatusError,
-    Unknown,
-)
+from keraship.errors import InvalidArgument, NotFound, StatusError
+from keraship.serving.labels import Labels
+from keraship.serving.loading import load, unload
 from keraship.serving.servable import Life, Loader, Servable, State, VersionStatus
-from keraship.serving.status import text
-from keraship.serving.versions import ModelConfig, aspired
+from keraship.serving.transitions import next_to_load, next_to_unload
 
 _LOG = logging.getLogger(__name__)
 
-_TICK_SECONDS = 0.1
-
-
-class ModelsFailedError(ServerError):
-    """Models, not ports or flags, are why a server cannot start."""
+TICK_SECONDS = 0.1
+_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class RepositoryOptions:
-    """How models are watched and loaded.
+    """How versions are loaded.
 
-    poll_seconds: between two looks at the folders; 0 looks once, less than 0 never.
-    load_retries: tries after the first; retry_seconds: the pause between them. load_threads: 0 for 4 a core.
+    load_retries: tries after the first; retry_seconds: the pause between them.
+    load_threads, unload_threads: how many at once; 0 for 4 a core.
+    show_failures: a version that waits for its next try tells why the last one failed.
     """
 
-    poll_seconds: float = 1
     load_retries: int = 5
     retry_seconds: float = 60
     load_threads: int = 0
+    unload_threads: int = 0
+    show_failures: bool = False
 
 
 class Repository:
-    """The models that are served, kept as the folders are.
+    """The versions that are served. Everything may be called from any thread."""
 
-    Its threads run from `start` to `close`. Everything may be called from any thread.
-    """
-
-    def __init__(self, models: Iterable[ModelConfig], loader: Loader, options: RepositoryOptions | None = None) -> None:
-        self._models = tuple(models)
+    def __init__(self, loader: Loader, options: RepositoryOptions | None = None) -> None:
         self._loader = loader
         self._options = options or RepositoryOptions()
         self._changed = threading.Condition()
-        self._lives: dict[str, dict[int, Life]] = {model.name: {} for model in self._models}
+        self._names: tuple[str, ...] = ()
+        self._labels: Labels = {}
+        self._requests: dict[str, Mapping[int, Path]] = {}
+        self._lives: dict[str, dict[int, Life]] = {}
+        self._ready: dict[str, dict[int, Life]] = {}  # what is lent out, apart from all that has ended
+        self._ended: dict[str, dict[int, VersionStatus]] = {}
+        self._working = {State.LOADING: 0, State.UNLOADING: 0}
+        self._why_missing: Callable[[str], StatusError | None] = lambda _: None
         self._closing = threading.Event()
-        self._workers = ThreadPoolExecutor(self._options.load_threads or 4 * (os.cpu_count() or 1), "load")
-        self._threads = [
-            threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self._poll, self._manage)
-        ]
+        self._manager = threading.Thread(target=self._manage, name="manage", daemon=True)
 
     # Asked by the engine.
 
@@ -86,7 +76,8 @@ class Repository:
         finally:
             with self._changed:
                 life.users -= 1
-                self._changed.notify_all()
+                if not life.users and not life.ready:  # it waits to be unloaded
+                    self._changed.notify_all()
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """Every version of a model since the start, those that ended too, or the one asked for; newest first.
@@ -94,186 +85,176 @@ class Repository:
         Raises NotFound where there never was one.
         """
         with self._changed:
-            lives = self._lives.get(name, {})
-            found = [lives[number].status for number in sorted(lives, reverse=True) if version in (None, number)]
-        if not found:
-            which = "any versions" if version is None else f"version {version}"
-            raise NotFound(f"Could not find {which} of model {name}")
-        return found
+            found = [status for status in self._statuses(name) if version in (None, status.version)]
+        if found:
+            return found
+        which = "any versions" if version is None else f"version {version}"
+        why = self._why_missing(name)
+        raise NotFound(f"Could not find {which} of model {name}" + (f": {why.details}" if why else ""))
 
     def statuses(self) -> dict[str, list[VersionStatus]]:
         """Every model that is configured, with its versions as `status` has them; none where none was found yet."""
         with self._changed:
-            return {
-                name: [lives[number].status for number in sorted(lives, reverse=True)]
-                for name, lives in self._lives.items()
-            }
+            return {name: self._statuses(name) for name in self._names}
 
-    # Called by whoever runs the server.
+    # Told by whoever decides what is served.
 
     def start(self) -> None:
-        """Begin to look at the folders and to load."""
-        for thread in self._threads:
-            thread.start()
+        """Begin to load and unload."""
+        self._manager.start()
 
-    def wait_until_served(self, *, until_first_failure: bool = False, stop: Callable[[], bool] = lambda: False) -> None:
-        """Return once every model has a version that can be asked.
+    def configure(self, names: Iterable[str], labels: Labels) -> None:
+        """Which models there are, and the names of their versions."""
+        with self._changed:
+            self._names, self._labels = tuple(names), labels
 
-        until_first_failure: a model that fails to load once is not waited for through all its retries.
-        stop: asked again and again; True ends the wait.
-        Raises ModelsFailedError when versions failed for good instead; every one is named.
+    def explain_missing(self, why: Callable[[str], StatusError | None]) -> None:
+        """Have somebody say why nothing was found of a model, where there is more to say."""
+        self._why_missing = why
+
+    @property
+    def labels(self) -> Labels:
+        """Model -> label -> version."""
+        return self._labels
+
+    def aspire(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
+        """Serve these versions of these models, number -> folder, and no others of them."""
+        with self._changed:
+            self._requests.update(wanted)
+            self._changed.notify_all()
+
+    def is_available(self, name: str, version: int) -> bool:
+        """Whether a version can be asked."""
+        return version in self._ready.get(name, {})
+
+    def lives(self, name: str) -> list[Life]:
+        """The versions of a model that are loaded or may be, newest first."""
+        with self._changed:
+            lives = self._lives.get(name, {})
+            return [lives[version] for version in sorted(lives, reverse=True)]
+
+    def wait_for_change(self, seconds: float = TICK_SECONDS) -> None:
+        """Return when a version's state may have changed."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def close(self, *, patience: float = 5) -> bool:
+        """Unload everything, after the requests under way.
+
+        patience: seconds that loads have to end. False where one had not: its thread goes on.
         """
-        while not stop():
-            with self._changed:
-                waiting = [
-                    name for name, lives in self._lives.items() if not any(life.ready for life in lives.values())
-                ]
-                failed = [
-                    life
-                    for name in waiting
-                    for life in self._lives[name].values()
-                    if _failed(life, until_first_failure)
-                ]
-                if len({life.name for life in failed}) == len(waiting):
-                    break
-                self._changed.wait(_TICK_SECONDS)
-        else:
-            return
-        if failed:
-            causes = "".join(f"{life} due to error: {text(life.last_error or Unknown(''))}, " for life in failed)
-            raise ModelsFailedError(f"{len(failed)} servable(s) did not become available: {{{causes}}}")
-
-    def close(self) -> None:
-        """Unload everything, after the requests under way; returns when all is unloaded."""
         self._closing.set()
+        if self._manager.ident is not None:  # else it was never started
+            self._manager.join()
+        end = time.monotonic() + patience
         with self._changed:
             for life in self._all():
                 life.unwanted.set()
-        for thread in self._threads:
-            if thread.ident is not None:  # else it was never started
-                thread.join()
-        self._workers.shutdown(wait=True)
-        for life in self._all():
-            if life.ready:
-                self._unload(life)
-
-    # The watching thread: folders -> what is wanted.
-
-    def _poll(self) -> None:
-        seconds = self._options.poll_seconds
-        while seconds >= 0:
-            try:
-                wanted = {model.name: aspired(model) for model in self._models}
-            except NotFound as error:  # nothing is updated in this pass: a share that is away is no order to unload
-                _LOG.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
-            else:
-                self._aspire(wanted)
-            if seconds == 0 or self._closing.wait(seconds):
-                return
-
-    def _aspire(self, wanted: dict[str, dict[int, Path]]) -> None:
-        with self._changed:
-            for name, versions in wanted.items():
-                lives = self._lives[name]
-                for version, life in lives.items():
-                    if version not in versions:
-                        life.unwanted.set()
-                for version, path in versions.items():
-                    # A version that comes back waits until its earlier life is over.
-                    if version not in lives or (lives[version].state is State.END and not lives[version].wanted):
-                        lives[version] = Life(name, version, path)
-            self._changed.notify_all()
+            self._changed.wait_for(lambda: not any(self._working.values()), patience)
+            for life in [life for life in self._all() if life.ready]:
+                self._begin_to_unload(life)
+            self._changed.wait_for(lambda: not self._working[State.UNLOADING])
+            return self._changed.wait_for(lambda: not any(self._working.values()), max(end - time.monotonic(), 0))
 
     # The managing thread: what is wanted -> loads and unloads, one step of a model at a time.
 
     def _manage(self) -> None:
         while not self._closing.is_set():
             with self._changed:
+                self._forget_ended()
+                self._take_requests()
                 for lives in self._lives.values():
-                    self._step(list(lives.values()))
-                self._changed.wait(_TICK_SECONDS)
+                    self._step(lives)
+                self._changed.wait(TICK_SECONDS)
 
-    def _step(self, lives: list[Life]) -> None:
-        for life in lives:
-            if life.state is State.START and not life.wanted:
+    def _forget_ended(self) -> None:
+        """Of lives that are over the last state is kept, which makes room for the next life of the version."""
+        for name, lives in self._lives.items():
+            for life in [life for life in lives.values() if not life.wanted and life.state in (State.START, State.END)]:
                 life.state = State.END
-        if (old := _to_unload(lives)) is not None:
-            old.state = State.UNLOADING
-            self._workers.submit(self._guard, self._unload, old)
-        elif new := [life for life in lives if life.state is State.START]:
-            newest = max(new, key=lambda life: life.version)
-            newest.state = State.LOADING
-            self._workers.submit(self._guard, self._load, newest)
+                self._ended.setdefault(name, {})[life.version] = life.status
+                del lives[life.version]
 
-    def _guard(self, work: Callable[[Life], None], life: Life) -> None:
-        """A worker's exception would be lost in its future."""
+    def _take_requests(self) -> None:
+        for name, versions in list(self._requests.items()):
+            lives = self._lives.setdefault(name, {})
+            for version, life in lives.items():
+                if version not in versions:
+                    life.unwanted.set()
+                elif life.ready and life.path == versions[version]:
+                    life.unwanted.clear()
+            if not any(version in lives and not lives[version].wanted for version in versions):
+                del self._requests[name]
+                for version in versions.keys() - lives.keys():
+                    lives[version] = Life(name, version, versions[version])
+            # else: a version comes back whose earlier life is not over, which is waited for
+
+    def _step(self, lives: dict[int, Life]) -> None:
+        if (old := next_to_unload(lives.values())) is not None:
+            if self._has_room(State.UNLOADING, self._options.unload_threads):
+                self._begin_to_unload(old)
+        elif (new := next_to_load(lives.values())) is not None and self._has_room(
+            State.LOADING, self._options.load_threads
+        ):
+            self._begin(new, State.LOADING, self._load)
+
+    def _has_room(self, kind: State, threads: int) -> bool:
+        return self._working[kind] < (threads if threads > 0 else 4 * _CORES)
+
+    def _begin_to_unload(self, life: Life) -> None:
+        del self._ready[life.name][life.version]
+        self._begin(life, State.UNLOADING, self._unload)
+
+    def _begin(self, life: Life, state: State, work: Callable[[Life], None]) -> None:
+        life.state = state
+        self._working[state] += 1
+        threading.Thread(target=self._work, args=(life, state, work), name=f"{state.name} {life}", daemon=True).start()
+
+    # Workers.
+
+    def _work(self, life: Life, state: State, work: Callable[[Life], None]) -> None:
         try:
             work(life)
         except Exception:
             _LOG.exception("%s", life)
-
-    # Workers.
+            self._set(life, State.END)
+        finally:
+            with self._changed:
+                self._working[state] -= 1
+                self._changed.notify_all()
 
     def _load(self, life: Life) -> None:
-        for attempt in range(self._options.load_retries + 1):
-            if attempt:
-                _LOG.info("Retrying of Loading servable: %s retry: %d", life, attempt)
-            error = self._try_to_load(life)
-            if error is None:
-                return
-            _LOG.error("Loading servable: %s failed: %s", life, text(error))
-            # What no installed package can run will not be cured by waiting.
-            if isinstance(error.__cause__, MissingExtra) or attempt == self._options.load_retries:
-                break
-            if life.unwanted.wait(max(self._options.retry_seconds, 0)):
-                break
-        else:
-            error = Unknown("no try was allowed")
-        if life.wanted:
-            _LOG.error("Loading servable: %s exhausted max_num_retries: %d", life, self._options.load_retries)
-        self._set(life, State.END, error=error)
-
-    def _try_to_load(self, life: Life) -> StatusError | None:
-        """None when it is loaded, and lent out from then on; otherwise why not."""
-        started = time.monotonic()
-        try:
-            servable = self._loader(life.name, life.version, life.path)
-        except Exception as cause:
-            error = _as_status(cause)
+        def failed(error: StatusError) -> None:
             with self._changed:
                 life.last_error = error
                 self._changed.notify_all()
-            return error
-        self._set(life, State.AVAILABLE, servable=servable)
-        _LOG.info("Successfully loaded servable version %s in %.2f s", life, time.monotonic() - started)
-        return None
+
+        options = self._options
+        error = load(life, self._loader, retries=options.load_retries, pause=options.retry_seconds, failed=failed)
+        self._set(life, State.AVAILABLE if error is None else State.END, error)
 
     def _unload(self, life: Life) -> None:
         with self._changed:
-            life.state = State.UNLOADING
             self._changed.wait_for(lambda: life.users == 0)
-            servable, life.servable = life.servable, None
-        try:
-            if servable is not None:
-                servable.backend.close()
-        finally:
-            self._set(life, State.END)
-            _LOG.info("Done unloading servable version %s", life)
+        unload(life)
+        self._set(life, State.END)
 
-    def _set(
-        self, life: Life, state: State, *, servable: Servable | None = None, error: StatusError | None = None
-    ) -> None:
+    def _set(self, life: Life, state: State, error: StatusError | None = None) -> None:
         with self._changed:
-            life.state, life.servable, life.error = state, servable, error
+            life.state, life.error = state, error
+            if state is State.AVAILABLE:
+                self._ready.setdefault(life.name, {})[life.version] = life
             self._changed.notify_all()
 
     def _borrow(self, name: str, version: int | None, label: str | None) -> Life:
         if not name:
             raise InvalidArgument("ModelSpec has no name specified.")
-        if label is not None:
-            raise InvalidArgument(f"Unrecognized servable version label: {label}")
         with self._changed:
-            ready = {number: life for number, life in self._lives.get(name, {}).items() if life.ready}
+            if label is not None:
+                version = self._labels.get(name, {}).get(label)
+                if version is None:
+                    raise InvalidArgument(f"Unrecognized servable version label: {label}")
+            ready = self._ready.get(name, {})
             number = max(ready, default=None) if version is None else version
             if number not in ready:
                 which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
@@ -281,31 +262,15 @@ class Repository:
             ready[number].users += 1
             return ready[number]
 
+    def _statuses(self, name: str) -> list[VersionStatus]:
+        found = dict(self._ended.get(name, {}))
+        found.update({version: self._status(life) for version, life in self._lives.get(name, {}).items()})
+        return [found[version] for version in sorted(found, reverse=True)]
+
+    def _status(self, life: Life) -> VersionStatus:
+        if self._options.show_failures and life.state is State.LOADING:
+            return VersionStatus(life.version, life.state, life.last_error)
+        return life.status
+
     def _all(self) -> list[Life]:
         return [life for lives in self._lives.values() for life in lives.values()]
-
-
-def _to_unload(lives: list[Life]) -> Life | None:
-    """The lowest version that is loaded and not wanted, where its going takes no answer from anybody."""
-    old = [life for life in lives if life.ready and not life.wanted]
-    wanted = [life for life in lives if life.wanted]
-    if old and (not wanted or any(life.ready for life in wanted) or len(old) > 1):
-        return min(old, key=lambda life: life.version)
-    return None
-
-
-def _failed(life: Life, on_first: bool) -> bool:
-    return life.wanted and (life.error if not on_first else life.last_error) is not None
-
-
-def _as_status(cause: Exception) -> StatusError:
-    if isinstance(cause, StatusError):
-        return cause
-    error: StatusError
-    if isinstance(cause, KerashipError):
-        error = FailedPrecondition(str(cause))
-    else:
-        _LOG.error("a model failed to load in a way that nobody foresaw", exc_info=cause)
-        error = Unknown(f"{type(cause).__name__}: {cause}")
-    error.__cause__ = cause
-    return error

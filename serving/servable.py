@@ -44,7 +44,8 @@ class VersionStatus:
 class Life:
     """One life of a version, from START to END. Its fields are changed under the repository's lock.
 
-    wanted: cleared once the version is no longer aspired; a load that is waiting for its next try then gives up.
+    unwanted: set once the version is no longer aspired; a load that is waiting for its next try then gives up.
+    users: requests that are using it.
     last_error: why the last try to load failed; error: why the last of all did, which is the end of it.
     """
 

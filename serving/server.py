@@ -12,8 +12,11 @@ from typing import Any
 
 from keraship.errors import ServerError
 from keraship.serving.backend import BackendOptions, open_backend
+from keraship.serving.config_poller import ConfigPoller
 from keraship.serving.engine import Engine, EngineOptions
 from keraship.serving.grpc_methods import GrpcMethods, GrpcOptions
+from keraship.serving.manager import ManagerOptions, ModelManager
+from keraship.serving.reload_method import ReloadMethod
 from keraship.serving.repository import Repository, RepositoryOptions
 from keraship.serving.servable import Servable
 from keraship.serving.versions import ModelConfig
@@ -28,12 +31,15 @@ GRACE_SECONDS = 30
 class ServerOptions:
     """Everything that can be said about a server.
 
-    port, rest_port: 0 for none. strict: a model that fails once, or a REST port that cannot be had, is the end;
-    otherwise tensorflow_model_server's ways: all retries are waited for, and gRPC is served without REST.
+    models: None where they come later, by a call. port, rest_port: 0 for none.
+    config_file: read again every config_poll_seconds, where that is not 0.
+    strict: a REST port that cannot be had is the end; otherwise gRPC is served without REST.
     rest_timeout: seconds; None for ever.
     """
 
-    models: tuple[ModelConfig, ...]
+    models: tuple[ModelConfig, ...] | None
+    config_file: str = ""
+    config_poll_seconds: float = 0
     port: int = 8500
     socket_path: str = ""
     rest_port: int = 0
@@ -43,6 +49,7 @@ class ServerOptions:
     rest_cors: bool = False
     channel_arguments: dict[str, int | str] = field(default_factory=dict)
     strict: bool = True
+    manager: ManagerOptions = field(default_factory=ManagerOptions)
     repository: RepositoryOptions = field(default_factory=RepositoryOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -62,18 +69,21 @@ class Server:
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
-        self._repository = Repository(options.models, self._load, options.repository)
-        self.engine = Engine(self._repository, options.engine)
+        repository = Repository(self._load, options.repository)
+        self._manager = ModelManager(repository, options.manager)
+        self._poller = ConfigPoller(options.config_file, options.config_poll_seconds, self._manager)
+        self.engine = Engine(repository, options.engine)
         self._grpc: Any = None
         self._rest: Any = None
         self._ended = threading.Event()
 
     def start(self) -> None:
         """Load the models, wait for them, open the ports."""
-        self._repository.start()
-        self._repository.wait_until_served(until_first_failure=self._options.strict, stop=self._ended.is_set)
+        self._manager.start(self._options.models)
         if self._ended.is_set():
             return
+        if self._options.config_file and self._options.config_poll_seconds > 0:
+            self._poller.start()
         if self._options.port or self._options.socket_path:
             self._start_grpc()
         if self._options.rest_port:
@@ -86,16 +96,18 @@ class Server:
     def end(self) -> None:
         """Let `wait` return, and `start` too where it still waits for models; may be called by a signal's handler."""
         self._ended.set()
+        self._manager.end_waiting()
 
-    def close(self) -> None:
-        """Take no more requests, finish those under way, unload the models."""
-        self._ended.set()
+    def close(self) -> bool:
+        """Take no more requests, finish those under way, unload the models; False where a load was left behind."""
+        self.end()
+        self._poller.close()
         finish_grpc = self._grpc.stop(GRACE_SECONDS) if self._grpc else None
         if self._rest:
             self._rest.stop()
         if finish_grpc:
             finish_grpc()
-        self._repository.close()
+        return self._manager.close()
 
     def __enter__(self) -> Server:
         return self
@@ -117,7 +129,7 @@ class Server:
 
         options = self._options
         self._grpc = GrpcServer(
-            GrpcMethods(self.engine, options.grpc),
+            GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager)),
             GrpcServerOptions(options.port, options.socket_path, options.grpc_threads, options.channel_arguments),
         )
         self._grpc.start()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from keraship.errors import InvalidArgument
-from keraship.serving.config import BadFlag, channel_arguments, check_flags, parse_flags, read_models
-from keraship.serving.versions import All, Latest, Policy, Specific
+from keraship.serving.config import BadFlag, Flags, channel_arguments, check_flags, parse_flags, read_models
+from keraship.serving.versions import All, Latest, ModelConfig, Policy, Specific
 
 TAKEN: list[tuple[str, str, object]] = [
     ("--port=1", "port", 1),
@@ -82,6 +82,12 @@ def config_file(tmp_path: Path, entries: str) -> list[str]:
     return [f"--model_config_file={path}"]
 
 
+def models(flags: Flags) -> list[ModelConfig]:
+    found = read_models(flags)
+    assert found is not None
+    return found
+
+
 T = 'model_platform: "tensorflow"'
 POLICIES: list[tuple[str, Policy]] = [
     ("", Latest(0)),
@@ -93,7 +99,7 @@ POLICIES: list[tuple[str, Policy]] = [
 
 @pytest.mark.parametrize(("text", "policy"), POLICIES)
 def test_policies_are_read(tmp_path: Path, text: str, policy: Policy) -> None:
-    (model,) = read_models(parse_flags(config_file(tmp_path, f'config {{ name: "a" base_path: "/a" {T} {text} }}')))
+    (model,) = models(parse_flags(config_file(tmp_path, f'config {{ name: "a" base_path: "/a" {T} {text} }}')))
     assert (model.name, model.base_path, model.policy) == ("a", Path("/a"), policy)
 
 
@@ -111,6 +117,10 @@ REFUSED = [
         "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, model name is a",
     ),
     ('config { name: "a" base_path: "/a" model_platform: "x" }', "Model a requests unsupported platform x"),
+    (
+        'config { name: "a" base_path: "/a" model_platform: "tensorflow" model_type: TENSORFLOW }',
+        "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, model name is a",
+    ),
     (f'config {{ name: "a" base_path: "/a" {T} logging_config {{}} }}', "No request-logger-creator provided."),
 ]
 
@@ -118,12 +128,14 @@ REFUSED = [
 @pytest.mark.parametrize(("entries", "details"), REFUSED)
 def test_models_that_are_refused(tmp_path: Path, entries: str, details: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        read_models(parse_flags(config_file(tmp_path, entries)))
+        models(parse_flags(config_file(tmp_path, entries)))
     assert caught.value.details == details
 
 
-def test_an_empty_file_is_no_model(tmp_path: Path) -> None:
-    assert read_models(parse_flags(config_file(tmp_path, ""))) == []
+def test_an_empty_file_says_nothing_of_models(tmp_path: Path) -> None:
+    """An empty list is another thing: it is one."""
+    assert read_models(parse_flags(config_file(tmp_path, ""))) is None
+    assert models(parse_flags(config_file(tmp_path, " "))) == []
 
 
 def test_channel_arguments() -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from keraship.errors import FailedPrecondition, ServerError, StatusError
-from keraship.serving import All, Latest, ModelConfig, Repository, RepositoryOptions, Specific
+from keraship.serving import (
+    All,
+    Latest,
+    ManagerOptions,
+    ModelConfig,
+    ModelManager,
+    Repository,
+    RepositoryOptions,
+    Specific,
+)
 from keraship.serving.servable import Servable, State
 
 
@@ -32,22 +41,20 @@ def load(name: str, version: int, path: Path) -> Servable:
     return Servable(name, version, Model())  # type: ignore[arg-type]  # it is never run
 
 
-QUICK = RepositoryOptions(poll_seconds=0.02, load_retries=0, retry_seconds=0.05)
+QUICK = RepositoryOptions(load_retries=0, retry_seconds=0.05)
+POLL_SECONDS = 0.02
 
 
 @contextmanager
-def running(
-    base: Path, *, policy: object = None, options: RepositoryOptions = QUICK, wait: bool = True
-) -> Iterator[Repository]:
+def running(base: Path, *, policy: object = None, options: RepositoryOptions = QUICK) -> Iterator[Repository]:
     config = ModelConfig("m", base, policy or Latest())  # type: ignore[arg-type]  # one of the policies
-    repository = Repository([config], load, options)
-    repository.start()
+    repository = Repository(load, options)
+    manager = ModelManager(repository, ManagerOptions(poll_seconds=POLL_SECONDS))
     try:
-        if wait:
-            repository.wait_until_served()
+        manager.start([config])
         yield repository
     finally:
-        repository.close()
+        assert manager.close()
 
 
 def publish(base: Path, version: int | str, *, ok: bool = True) -> Path:
@@ -117,7 +124,7 @@ def test_a_request_under_way_keeps_its_version(tmp_path: Path) -> None:
 
 def test_a_half_written_version_is_tried_again(tmp_path: Path) -> None:
     publish(tmp_path, 1)
-    options = RepositoryOptions(poll_seconds=0.02, load_retries=100, retry_seconds=0.02)
+    options = RepositoryOptions(load_retries=100, retry_seconds=0.02)
     with running(tmp_path, options=options) as repository:
         folder = publish(tmp_path, 2, ok=False)
         wait_for(lambda: states(repository).get(2) is State.LOADING)
@@ -159,8 +166,8 @@ def test_an_empty_base_path_unloads_and_a_missing_one_does_not(tmp_path: Path) -
 
 def test_a_start_whose_model_fails_says_why(tmp_path: Path) -> None:
     publish(tmp_path, 5, ok=False)
-    with running(tmp_path, wait=False) as repository, pytest.raises(ServerError) as caught:
-        repository.wait_until_served()
+    with pytest.raises(ServerError) as caught, running(tmp_path):
+        pass
     assert str(caught.value) == (
         "1 servable(s) did not become available: {{name: m version: 5} due to error: FAILED_PRECONDITION: not ok, }"
     )
@@ -207,6 +214,6 @@ def test_what_is_not_there_is_said_in_the_servers_words(
     assert (caught.value.code, caught.value.details) == (code, details)
 
 
-def test_what_was_never_started_can_be_closed(tmp_path: Path) -> None:
+def test_what_was_never_started_can_be_closed() -> None:
     """As happens where a server's `with` block fails before its start."""
-    Repository([ModelConfig("m", tmp_path)], lambda *_: pytest.fail("loaded")).close()
+    assert ModelManager(Repository(lambda *_: pytest.fail("loaded"))).close()
