@@ -57,6 +57,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/hot_swaps.py
 
 # Every model of the zoo as every artifact, into docs/matrix.md; goes on where it was interrupted.
 matrix: $(INSTALLED)
