@@ -144,8 +144,10 @@ def _failed_to_start(why: str) -> int:
 
 
 def _run(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool) -> None:
+    from keraship.serving.memory import keep_large_blocks_apart
     from keraship.serving.server import Server, end_on_signals
 
+    keep_large_blocks_apart()
     if flags.number("rest_api_port"):
         require("serve", "flask", "cheroot")
     for name in config.without_effect(flags):
