@@ -13,6 +13,7 @@ import numpy as np
 from keraship import bundle
 from keraship.errors import BundleError, NotFound
 from keraship.extras import require
+from keraship.serving.memory import set_imports_aside
 from keraship.signature import Signature
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,7 @@ def _open_onnx(version_dir: Path, options: BackendOptions) -> Backend:
 def _open_tensorflow(version_dir: Path, options: BackendOptions) -> Backend:
     from keraship.serving.backend_tensorflow import TensorFlowBackend
 
+    set_imports_aside()
     return TensorFlowBackend(version_dir, options)
 
 
