@@ -42,8 +42,11 @@ class ConfigPoller:
 
     def _run(self) -> None:
         while not self._closing.wait(self._seconds):
-            self._reload()
-            self._awaited = [awaited for awaited in self._awaited if not self._is_over(awaited)]
+            try:
+                self._reload()
+                self._awaited = [awaited for awaited in self._awaited if not self._is_over(awaited)]
+            except Exception:  # a thread that is gone reads no more
+                _LOG.exception("reading %s failed in a way that nobody foresaw", self._path)
 
     def _reload(self) -> None:
         try:

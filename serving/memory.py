@@ -16,8 +16,8 @@ _LARGE_BYTES = 1 << 20
 def keep_large_blocks_apart() -> None:
     """Have malloc map blocks of 1 MiB and more by themselves, for good: weights then leave no holes behind.
 
-    By itself glibc raises that limit, up to 32 MiB, each time such a block is freed. For the whole process, so it is for
-    programs to call and not for libraries. MALLOC_MMAP_THRESHOLD_ in the environment has precedence.
+    By itself glibc raises that limit, up to 32 MiB, each time such a block is freed. For the whole process, so it is
+    for programs to call and not for libraries. MALLOC_MMAP_THRESHOLD_ in the environment has precedence.
     """
     if (mallopt := _c_function("mallopt")) and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

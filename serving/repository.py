@@ -161,11 +161,17 @@ class Repository:
     def _manage(self) -> None:
         while not self._closing.is_set():
             with self._changed:
-                self._forget_ended()
-                self._take_requests()
-                for lives in self._lives.values():
-                    self._step(lives)
+                try:
+                    self._pass()
+                except Exception:  # no thread can be started, say; the next pass may go better
+                    _LOG.exception("managing versions failed in a way that nobody foresaw")
                 self._changed.wait(TICK_SECONDS)
+
+    def _pass(self) -> None:
+        self._forget_ended()
+        self._take_requests()
+        for lives in self._lives.values():
+            self._step(lives)
 
     def _forget_ended(self) -> None:
         """Of lives that are over the last state is kept, which makes room for the next life of the version."""
@@ -202,13 +208,18 @@ class Repository:
         return self._working[kind] < (threads if threads > 0 else 4 * _CORES)
 
     def _begin_to_unload(self, life: Life) -> None:
-        del self._ready[life.name][life.version]
         self._begin(life, State.UNLOADING, self._unload)
+        del self._ready[life.name][life.version]
 
     def _begin(self, life: Life, state: State, work: Callable[[Life], None]) -> None:
-        life.state = state
+        before, life.state = life.state, state
+        worker = threading.Thread(target=self._work, args=(life, state, work), name=f"{state.name} {life}", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # no more threads can be had
+            life.state = before
+            raise
         self._working[state] += 1
-        threading.Thread(target=self._work, args=(life, state, work), name=f"{state.name} {life}", daemon=True).start()
 
     # Workers.
 

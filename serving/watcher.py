@@ -72,8 +72,11 @@ class Watcher:
     def _run(self) -> None:
         while not self._closing:
             self._wake.clear()
-            with self._looking:
-                self._look()
+            try:
+                with self._looking:
+                    self._look()
+            except Exception:  # the next look may go better; a thread that is gone looks no more
+                _LOG.exception("looking for versions failed in a way that nobody foresaw")
             self._wake.wait(self._seconds or None)
 
     def _look(self) -> None:
