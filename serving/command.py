@@ -98,7 +98,15 @@ def _serve_repository(flags: Flags, repositories: list[str]) -> int:
         flags = Flags({**flags.values, "rest_api_port": _REST_PORT}, flags.given)
     if not flags.number("port") and not flags.text("grpc_socket_path") and not flags.number("rest_api_port"):
         raise click.UsageError("expected a port for gRPC or for REST; both are 0")
-    _run(flags, _models_of(Path(repositories[0])), strict=True)
+    from keraship.serving.manager import ModelsFailedError
+
+    models = _models_of(Path(repositories[0]))
+    try:
+        _run(flags, models, strict=True)
+    except ModelsFailedError as error:
+        if len(models) == 1:
+            raise
+        raise ServerError(f"{error}; --serve_what_loads serves the other models") from error
     return 0
 
 

@@ -52,7 +52,7 @@ FLAGS = (
     Flag("model_config_file_poll_wait_seconds", 0, "between two looks at the config file; 0 never"),
     Flag("model_name", "default", "the model's name"),
     Flag("model_base_path", "", "the folder that holds its versions, absolute"),
-    Flag("num_load_threads", 0, "loads at once; 0 for 4 a core"),
+    Flag("num_load_threads", 0, "loads at once after the start; 0 for 4 a core"),
     Flag("num_unload_threads", 0, "unloads at once; 0 for 4 a core"),
     Flag("max_num_load_retries", 5, "tries after a load that failed"),
     Flag("load_retry_interval_micros", 60_000_000, "pause between them", _INT64),

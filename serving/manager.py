@@ -78,10 +78,11 @@ class ModelManager:
         self._watcher.start()
         if models is None:
             _LOG.info("Taking no action for empty config.")
-            return
-        with self._changing:
-            awaited = self._apply(models)
-        self._wait_for_start(awaited)
+        else:
+            with self._changing:
+                awaited = self._apply(models)
+            self._wait_for_start(awaited)
+        self._repository.settle()
 
     def reload(self, message: Any, *, deadline: float | None = None) -> None:
         """Go over to a ModelServerConfig, and return once the models that are new in it can be asked.

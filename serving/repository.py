@@ -32,7 +32,7 @@ class RepositoryOptions:
     """How versions are loaded.
 
     load_retries: tries after the first; retry_seconds: the pause between them.
-    load_threads, unload_threads: how many at once; 0 for 4 a core.
+    load_threads, unload_threads: how many at once; 0 for 4 a core, and so it is until `settle`.
     show_failures: a version that waits for its next try tells why the last one failed.
     """
 
@@ -58,6 +58,7 @@ class Repository:
         self._ended: dict[str, dict[int, VersionStatus]] = {}
         self._working = {State.LOADING: 0, State.UNLOADING: 0}
         self._why_missing: Callable[[str], StatusError | None] = lambda _: None
+        self._settled = False
         self._closing = threading.Event()
         self._manager = threading.Thread(target=self._manage, name="manage", daemon=True)
 
@@ -102,6 +103,10 @@ class Repository:
     def start(self) -> None:
         """Begin to load and unload."""
         self._manager.start()
+
+    def settle(self) -> None:
+        """What a server starts with is loaded; from now on there are as many threads as the options say."""
+        self._settled = True
 
     def configure(self, names: Iterable[str], labels: Labels) -> None:
         """Which models there are, and the names of their versions."""
@@ -197,14 +202,14 @@ class Repository:
 
     def _step(self, lives: dict[int, Life]) -> None:
         if (old := next_to_unload(lives.values())) is not None:
-            if self._has_room(State.UNLOADING, self._options.unload_threads):
+            if self._has_room(State.UNLOADING):
                 self._begin_to_unload(old)
-        elif (new := next_to_load(lives.values())) is not None and self._has_room(
-            State.LOADING, self._options.load_threads
-        ):
+        elif (new := next_to_load(lives.values())) is not None and self._has_room(State.LOADING):
             self._begin(new, State.LOADING, self._load)
 
-    def _has_room(self, kind: State, threads: int) -> bool:
+    def _has_room(self, kind: State) -> bool:
+        load_threads = self._options.load_threads if self._settled else 0
+        threads = load_threads if kind is State.LOADING else self._options.unload_threads
         return self._working[kind] < (threads if threads > 0 else 4 * _CORES)
 
     def _begin_to_unload(self, life: Life) -> None:

@@ -358,6 +358,25 @@ def test_the_newest_version_stands_for_its_model(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (2, 2), (0, 3)])
+def test_as_many_load_at_once_as_there_are_threads(tmp_path: Path, threads: int, at_once: int) -> None:
+    options = RepositoryOptions(load_threads=threads)
+    with serving([], repository_options=options) as (manager, repository):
+        for name in "abc":
+            publish(tmp_path / name, 1, "slow")
+        manager.begin_reload(config(*(entry(tmp_path / name) for name in "abc")))
+
+        def loading() -> int:
+            return sum(states(repository, name) == {1: State.LOADING} for name in "abc")
+
+        wait_for(lambda: loading() == at_once)
+        time.sleep(0.3)
+        assert loading() == at_once
+        for name in "abc":
+            (tmp_path / name / "gate").touch()
+        wait_for(lambda: all(states(repository, name) == {1: State.AVAILABLE} for name in "abc"))
+
+
 def test_what_loads_is_served(tmp_path: Path) -> None:
     """One that is broken tells why while it is tried again, and so does one that is not there."""
     publish(tmp_path / "good", 1)
