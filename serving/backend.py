@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -68,14 +68,20 @@ class JointBackend(Protocol):
 class BackendOptions:
     """What the flags say about how models are run.
 
-    kind: "onnx" or "tensorflow"; None lets the version's files and the installed packages decide.
+    kind: "onnx", "tensorflow" or "tflite"; None lets the version's files and the installed packages decide.
+    prefer_tflite: where the version has a model.tflite, that it is. tflite_interpreters: runs of one at once, at most.
     tags: of the SavedModel's graph. intra_op, inter_op: threads of one run; 0 is the runtime's choice.
+    session_config: a serialized ConfigProto, op_libraries: files with more operations; both for TensorFlow.
     """
 
     kind: str | None = None
     tags: tuple[str, ...] = ("serve",)
     intra_op: int = 0
     inter_op: int = 0
+    session_config: bytes = b""
+    op_libraries: tuple[str, ...] = ()
+    prefer_tflite: bool = False
+    tflite_interpreters: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,12 @@ def _open_tensorflow(version_dir: Path, options: BackendOptions) -> Backend:
     return TensorFlowBackend(version_dir, options)
 
 
+def _open_tflite(version_dir: Path, options: BackendOptions) -> Backend:
+    from keraship.serving.backend_tflite import TfliteBackend
+
+    return TfliteBackend(version_dir, options)
+
+
 # In order of preference: onnxruntime starts ten times faster and needs a tenth of the memory.
 RUNTIMES = {
     "onnx": _Runtime((bundle.ONNX,), "onnx", "onnxruntime", "serve", _open_onnx),
@@ -115,6 +127,7 @@ RUNTIMES = {
         "tensorflow",
         _open_tensorflow,
     ),
+    "tflite": _Runtime((bundle.TFLITE,), "tflite", "tensorflow", "tensorflow", _open_tflite),
 }
 
 
@@ -124,6 +137,8 @@ def open_backend(version_dir: Path, options: BackendOptions) -> Backend:
     Raises NotFound where it holds no model, MissingExtra where no installed package can run it, and other StatusErrors
     for a model that is broken.
     """
+    if options.kind is None and options.prefer_tflite and RUNTIMES["tflite"].finds(version_dir):
+        options = replace(options, kind="tflite")
     kinds = [options.kind] if options.kind else list(RUNTIMES)
     runtimes = [runtime for runtime in map(RUNTIMES.__getitem__, kinds) if runtime.finds(version_dir)]
     if not runtimes:
@@ -144,8 +159,9 @@ def _preferred(version_dir: Path, runtimes: list[_Runtime]) -> _Runtime:
 
 
 def _nothing_to_run(version_dir: Path, kinds: list[str]) -> NotFound:
-    if kinds == ["onnx"]:
-        return NotFound(f"Could not find {bundle.ONNX} at supplied export directory path: {version_dir}.")
+    if kinds in (["onnx"], ["tflite"]):
+        (file,) = RUNTIMES[kinds[0]].files
+        return NotFound(f"Could not find {file} at supplied export directory path: {version_dir}.")
     return NotFound(
         f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {version_dir}. "
         "Check that the directory exists and that you have the right permissions for accessing it."

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from keraship.errors import BY_CODE, FailedPrecondition, InvalidArgument, NotFound, StatusError, Unknown
+from keraship.errors import FailedPrecondition, InvalidArgument
 from keraship.quiet import LEVEL, import_tensorflow
-from keraship.serving.backend import Array, BackendOptions
-from keraship.serving.status import NAMES
-from keraship.signature import Signature
-from keraship.wire import to_array
-from keraship.wire.messages import SignatureDefMap
-from keraship.wire.signatures import to_signature
 
 os.environ.setdefault(LEVEL, "1")  # a server's log has its warnings, not its notes on the CPU
 tf = import_tensorflow()
 
-from tensorflow.python.client import pywrap_tf_session as raw  # noqa: E402  # after the quiet import
+from keraship.serving.backend import Array, BackendOptions  # noqa: E402  # after the quiet import
+from keraship.serving.saved_model import Session, load  # noqa: E402
+from keraship.signature import Signature  # noqa: E402
+from keraship.wire import to_array  # noqa: E402
+from keraship.wire.messages import SignatureDefMap  # noqa: E402
+from keraship.wire.signatures import to_signature  # noqa: E402
 
-tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # the loader that servers use is called deprecated
+_LOG = logging.getLogger(__name__)
+
+ConfigProto: Any = tf.compat.v1.ConfigProto
+"""What a session can be told; TensorFlow's own message."""
 
 
 class TensorFlowBackend:
@@ -33,22 +35,23 @@ class TensorFlowBackend:
     """
 
     def __init__(self, version_dir: Path, options: BackendOptions) -> None:
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_config(options))
+        for library in options.op_libraries:
+            _load_library(library)
+        self._session = Session(_config(options))
         try:
-            meta_graph = _load(self._session, version_dir, options.tags)
-            self.signature_defs: Any = SignatureDefMap()
-            for name, signature_def in meta_graph.signature_def.items():
-                self.signature_defs.signature_def[name].ParseFromString(signature_def.SerializeToString())
-            self.signatures: dict[str, Signature] = _signatures(self.signature_defs)
-            self.defaults: dict[str, dict[str, Array]] = {
-                name: {alias: to_array(tensor) for alias, tensor in message.defaults.items()}
-                for name, message in self.signature_defs.signature_def.items()
-                if message.defaults
-            }
-            self._outputs = self._find_tensors()
+            meta_graph = load(self._session, version_dir, options.tags)
         except BaseException:
             self._session.close()
             raise
+        self.signature_defs: Any = SignatureDefMap()
+        for name, signature_def in meta_graph.signature_def.items():
+            self.signature_defs.signature_def[name].ParseFromString(signature_def.SerializeToString())
+        self.signatures: dict[str, Signature] = _signatures(self.signature_defs)
+        self.defaults: dict[str, dict[str, Array]] = {
+            name: {alias: to_array(tensor) for alias, tensor in message.defaults.items()}
+            for name, message in self.signature_defs.signature_def.items()
+            if message.defaults
+        }
 
     def run(
         self,
@@ -62,82 +65,42 @@ class TensorFlowBackend:
         signature = self.signatures[signature_name]
         feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
         names = {spec.name: spec.tensor for spec in signature.outputs}
-        return self._run(feeds, [names[name] for name in output_names], timeout)
+        return self._session.run(feeds, [names[name] for name in output_names], timeout=timeout)
 
     def run_together(
         self, wanted: Mapping[str, Sequence[str]], array: Array, *, timeout: float | None = None
     ) -> dict[str, list[Array]]:
         """See JointBackend.run_together."""
         feeds = {spec.tensor: array for name in wanted for spec in self.signatures[name].inputs}
-        tensors = [
-            (name, next(spec.tensor for spec in self.signatures[name].outputs if spec.name == output))
+        tensors = {
+            (name, spec.name): spec.tensor
             for name, outputs in wanted.items()
-            for output in outputs
-        ]
-        found: dict[str, list[Array]] = {name: [] for name in wanted}
-        arrays = self._run(feeds, [tensor for _, tensor in tensors], timeout)
-        for (name, _), each in zip(tensors, arrays, strict=True):
-            found[name].append(each)
-        return found
-
-    def _run(self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout: float | None) -> list[Array]:
-        """The tensors of `fetches`, of one run of the graph with the tensors of `feeds` given."""
-        tensors = self._outputs
-        options = _run_options(timeout)
-        try:
-            # Not Session.run: that refuses shapes which the server takes, in words that are not the server's.
-            found: list[Any] = raw.TF_SessionRun_wrapper(
-                self._session._session,
-                options,
-                {tensors[name]: array for name, array in feeds.items()},
-                [tensors[name] for name in fetches],
-                [],
-                None,
-            )
-        except tf.errors.OpError as error:
-            raise _translate(error) from error
-        except UnicodeDecodeError as error:  # the words quote the caller's bytes, which keeps Python from raising them
-            raise InvalidArgument(error.object.decode("utf-8", "replace")) from error
-        finally:
-            if options is not None:
-                raw.TF_DeleteBuffer(options)
-        return [np.asarray(array) for array in found]
+            for spec in self.signatures[name].outputs
+            if spec.name in outputs
+        }
+        found = dict(zip(tensors, self._session.run(feeds, list(tensors.values()), timeout=timeout), strict=True))
+        return {name: [found[name, output] for output in outputs] for name, outputs in wanted.items()}
 
     def close(self) -> None:
         self._session.close()
 
-    def _find_tensors(self) -> dict[str, Any]:
-        graph = self._session.graph
-        specs = [spec for each in self.signatures.values() for spec in (*each.inputs, *each.outputs)]
-        try:
-            return {spec.tensor: graph.get_tensor_by_name(spec.tensor)._as_tf_output() for spec in specs}
-        except (KeyError, ValueError) as error:
-            raise FailedPrecondition(f"a signature names a tensor that the graph does not have: {error}") from error
-
 
 def _config(options: BackendOptions) -> Any:
-    return tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=options.intra_op,
-        inter_op_parallelism_threads=options.inter_op,
-        allow_soft_placement=True,
-    )
+    config = ConfigProto.FromString(options.session_config)
+    config.allow_soft_placement = True  # a graph that was made with a GPU runs without one
+    config.intra_op_parallelism_threads = options.intra_op or config.intra_op_parallelism_threads
+    config.inter_op_parallelism_threads = options.inter_op or config.inter_op_parallelism_threads
+    return config
 
 
-def _load(session: Any, version_dir: Path, tags: tuple[str, ...]) -> Any:
+@cache
+def _load_library(path: str) -> None:
     try:
-        with session.graph.as_default():
-            return tf.compat.v1.saved_model.loader.load(session, list(tags), str(version_dir))
-    except tf.errors.OpError as error:
-        raise _translate(error) from error
-    except RuntimeError as error:
-        if "could not be found" not in str(error):
-            raise Unknown(f"TensorFlow cannot load {version_dir}: {error}") from error
-        raise NotFound(
-            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available "
-            "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
-        ) from error
-    except (OSError, ValueError, KeyError) as error:  # unparsable files, unknown ops
-        raise FailedPrecondition(f"TensorFlow cannot load {version_dir}: {error}") from error
+        tf.load_op_library(path)
+    except (tf.errors.OpError, RuntimeError) as error:
+        message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+        raise FailedPrecondition(f"--op_library: TensorFlow cannot load {path}: {message}") from error
+    _LOG.info("Loaded the operations of %s", path)
 
 
 def _signatures(signature_defs: Any) -> dict[str, Signature]:
@@ -148,14 +111,3 @@ def _signatures(signature_defs: Any) -> dict[str, Signature]:
         except InvalidArgument:  # it takes or gives no tensor, like __saved_model_init_op: nobody can ask it anything
             continue
     return found
-
-
-def _run_options(timeout: float | None) -> Any:
-    if timeout is None:
-        return None
-    message = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
-    return raw.TF_NewBufferFromString(message.SerializeToString())
-
-
-def _translate(error: Any) -> StatusError:
-    return BY_CODE.get(NAMES.get(error.error_code, ""), Unknown)(error.message)

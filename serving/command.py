@@ -216,10 +216,18 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
             tags=tuple(flags.text("saved_model_tags").split(",")),
             intra_op=both or flags.number("tensorflow_intra_op_parallelism"),
             inter_op=both or flags.number("tensorflow_inter_op_parallelism"),
+            session_config=config.session_config(flags),
+            op_libraries=config.op_libraries(flags),
+            prefer_tflite=flags.on("prefer_tflite_model"),
+            tflite_interpreters=flags.number("num_tflite_pools"),
         ),
         engine=EngineOptions(check_method=flags.on("enable_signature_method_name_check")),
         grpc=GrpcOptions(tensor_content=flags.on("enable_serialization_as_tensor_content")),
-        warmup=WarmupOptions(flags.on("enable_model_warmup"), flags.number("num_request_iterations_for_warmup")),
+        warmup=WarmupOptions(
+            flags.on("enable_model_warmup"),
+            flags.number("num_request_iterations_for_warmup"),
+            check_method=flags.on("enable_signature_method_name_check"),
+        ),
     )
 
 

@@ -10,8 +10,10 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from keraship.errors import InvalidArgument
+from keraship.extras import require
 from keraship.serving.model_config import read_config, single_model
 from keraship.serving.text_proto import read_text_proto
 from keraship.serving.versions import ModelConfig
@@ -59,7 +61,7 @@ FLAGS = (
     Flag("file_system_poll_wait_seconds", 1, "between two looks for versions; 0 once, -1 never"),
     Flag("flush_filesystem_caches", True),
     Flag("tensorflow_session_parallelism", 0, "sets both of the next", _INT64),
-    Flag("tensorflow_session_config_file", ""),
+    Flag("tensorflow_session_config_file", "", "text ConfigProto of TensorFlow's sessions"),
     Flag("tensorflow_intra_op_parallelism", 0, "threads within an operation (ONNX: 1 without it)", _INT64),
     Flag("tensorflow_inter_op_parallelism", 0, "operations of a run at once (ONNX: 1 without it)", _INT64),
     Flag("use_alts_credentials", False),
@@ -74,8 +76,8 @@ FLAGS = (
     Flag("version", False, "print the version and end"),
     Flag("monitoring_config_file", ""),
     Flag("remove_unused_fields_from_bundle_metagraph", True),
-    Flag("prefer_tflite_model", False),
-    Flag("num_tflite_pools", _CORES),
+    Flag("prefer_tflite_model", False, "run a version's model.tflite where it has one"),
+    Flag("num_tflite_pools", _CORES, "runs of a model.tflite at once"),
     Flag("num_tflite_interpreters_per_pool", 1),
     Flag("enable_signature_method_name_check", False, "refuse Predict on signatures made for other things"),
     Flag("xla_cpu_compilation_enabled", False),
@@ -89,7 +91,12 @@ FLAGS = (
 )  # fmt: skip
 
 OWN_FLAGS = (
-    Flag("backend", "", "onnx or tensorflow; without it, ONNX where a version has model.onnx with all its signatures"),
+    Flag(
+        "backend",
+        "",
+        "onnx, tensorflow or tflite; without it, ONNX where a version has model.onnx with all its signatures",
+    ),
+    Flag("op_library", "", "files with more operations for TensorFlow's models, comma list"),
     Flag("serve_what_loads", False, "a model that is missing or broken keeps no other one from being served"),
     Flag("json", False, "print addresses and models as JSON once all is served"),
 )
@@ -135,8 +142,8 @@ def parse_flags(args: Sequence[str]) -> Flags:
             continue
         values[name] = _READERS[type(flag.default)](flag, text if equals else "true")
         given.add(name)
-    if values["backend"] not in ("", "onnx", "tensorflow"):
-        raise BadFlag(f"expected --backend=onnx or --backend=tensorflow; got {values['backend']!r}")
+    if values["backend"] not in ("", "onnx", "tensorflow", "tflite"):
+        raise BadFlag(f"expected --backend=onnx, --backend=tensorflow or --backend=tflite; got {values['backend']!r}")
     return Flags(values, frozenset(given), tuple(unknown))
 
 
@@ -258,6 +265,27 @@ def channel_arguments(flags: Flags) -> dict[str, int | str]:
             raise InvalidArgument(f"expected key=value in --grpc_channel_arguments; got {entry!r}")
         found[key] = int(value) if value.lstrip("-").isdecimal() else value
     return found
+
+
+def op_libraries(flags: Flags) -> tuple[str, ...]:
+    """The files of --op_library; raises InvalidArgument for one that is not there."""
+    paths = tuple(filter(None, flags.text("op_library").split(",")))
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise InvalidArgument(f"expected files with TensorFlow's operations in --op_library; there is no {missing[0]}")
+    return paths
+
+
+def session_config(flags: Flags) -> bytes:
+    """What --tensorflow_session_config_file says, as a serialized ConfigProto; raises BadTextProto."""
+    path = flags.text("tensorflow_session_config_file")
+    if not path:
+        return b""
+    require("tensorflow", "tensorflow")
+    from keraship.serving.backend_tensorflow import ConfigProto
+
+    serialized: bytes = read_text_proto(path, ConfigProto).SerializeToString()
+    return serialized
 
 
 def without_effect(flags: Flags) -> list[str]:

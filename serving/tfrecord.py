@@ -19,20 +19,24 @@ _FOOTER = struct.Struct("<I")
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a file, in order; raises DataLoss where the file ends early or a checksum is wrong."""
+    """The records of a file, in order; raises DataLoss, in TensorFlow's words, where one is cut short or corrupted.
+
+    A header that is cut short counts as the end of the file, as it does for TensorFlow.
+    """
     with path.open("rb") as file:
-        while header := file.read(_HEADER.size):
-            if len(header) < _HEADER.size:
-                raise DataLoss(f"truncated record header in {path}")
+        offset = 0
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
             length, checksum = _HEADER.unpack(header)
             if masked_crc32c(header[:8]) != checksum:
-                raise DataLoss(f"corrupted record header in {path}")
+                what = " (Is this even a TFRecord file?)" if offset == 0 else ""
+                raise DataLoss(f"corrupted record at {offset}{what}")
             body = file.read(length + _FOOTER.size)
             if len(body) < length + _FOOTER.size:
-                raise DataLoss(f"truncated record in {path}")
+                raise DataLoss(f"truncated record at {offset}' failed with Read less bytes than requested")
             if masked_crc32c(body[:length]) != _FOOTER.unpack(body[length:])[0]:
-                raise DataLoss(f"corrupted record in {path}")
+                raise DataLoss(f"corrupted record at {offset + _HEADER.size}")
             yield body[:length]
+            offset += _HEADER.size + length + _FOOTER.size
 
 
 def masked_crc32c(data: bytes) -> int:

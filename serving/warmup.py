@@ -7,7 +7,8 @@ not count. Any error is an error of the load. (tensorflow_serving/servables/tens
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from keraship import bundle
 from keraship.errors import DataLoss, InvalidArgument, Unimplemented
+from keraship.serving.classify import classify
+from keraship.serving.examples import ExamplesCall, read_input
+from keraship.serving.multi_inference import MultiInferenceCall, multi_inference, read_tasks
 from keraship.serving.prediction import PredictCall, predict
+from keraship.serving.regress import regress
 from keraship.serving.servable import Servable
 from keraship.serving.tfrecord import read_records
 from keraship.wire import to_array
@@ -26,15 +31,19 @@ from keraship.wire.messages import PredictionLog
 _LOG = logging.getLogger(__name__)
 
 _MAX_RECORDS = 1000
-_LATER = ("classify_log", "regress_log", "multi_inference_log")
+_SHOWN = 256  # of a record that is none, in the error
 
 
 @dataclass(frozen=True)
 class WarmupOptions:
-    """enabled: whether the file is looked at. iterations: how often each record is run; 0 is once."""
+    """enabled: whether the file is looked at. iterations: how often each record is run; 0 is once.
+
+    check_method: as for the requests of callers.
+    """
 
     enabled: bool = True
     iterations: int = 0
+    check_method: bool = False
 
 
 def warm_up(servable: Servable, version_dir: Path, options: WarmupOptions) -> None:
@@ -42,18 +51,23 @@ def warm_up(servable: Servable, version_dir: Path, options: WarmupOptions) -> No
     path = version_dir / bundle.WARMUP
     if not options.enabled or not path.is_file():
         return
-    skipped = 0
+    _LOG.info("Starting to read warmup data for model at %s", path)
+    begin, count = time.monotonic(), 0
     for log in _read(path):
+        count += 1
         kind = log.WhichOneof("log_type")
-        if kind == "predict_log":
-            for _ in range(max(options.iterations, 1)):
-                _run(servable, log.predict_log.request)
-        elif kind in _LATER:
-            skipped += 1
-        else:
+        if kind is None:
             _refuse_unknown(log)
-    if skipped:
-        _LOG.warning("%d warm-up records in %s are no predict_log and were not run", skipped, path)
+            continue
+        for _ in range(max(options.iterations, 1)):
+            _RUN[kind](servable, getattr(log, kind).request, options.check_method)
+    _LOG.info(
+        "Finished reading warmup data for model at %s. Number of warmup records read: %d. "
+        "Elapsed time (microseconds): %d.",
+        path,
+        count,
+        (time.monotonic() - begin) * 1e6,
+    )
 
 
 def _read(path: Path) -> Iterator[Any]:
@@ -66,7 +80,8 @@ def _read(path: Path) -> Iterator[Any]:
         try:
             yield PredictionLog.FromString(record)
         except DecodeError as error:
-            raise InvalidArgument(f"Failed to parse warmup record: {record[:64]!r} from {path}") from error
+            shown = record[:_SHOWN].decode("utf-8", "replace")
+            raise InvalidArgument(f"Failed to parse warmup record: {shown} from {path}") from error
 
 
 def _next(records: Iterator[bytes]) -> bytes | None:
@@ -76,7 +91,7 @@ def _next(records: Iterator[bytes]) -> bytes | None:
         raise DataLoss(f"{error}. Please verify your warmup data is in TFRecord format.") from error
 
 
-def _run(servable: Servable, request: Any) -> None:
+def _predict(servable: Servable, request: Any, check_method: bool) -> None:
     predict(
         servable,
         PredictCall(
@@ -84,8 +99,34 @@ def _run(servable: Servable, request: Any) -> None:
             read=to_array,
             signature_name=request.model_spec.signature_name,
             output_names=tuple(request.output_filter),
+            check_method=check_method,
         ),
     )
+
+
+def _examples(request: Any, check_method: bool) -> ExamplesCall:
+    return ExamplesCall(read_input(request.input), request.model_spec.signature_name, check_method=check_method)
+
+
+def _classify(servable: Servable, request: Any, check_method: bool) -> None:
+    classify(servable, _examples(request, check_method))
+
+
+def _regress(servable: Servable, request: Any, check_method: bool) -> None:
+    regress(servable, _examples(request, check_method))
+
+
+def _multi_inference(servable: Servable, request: Any, check_method: bool) -> None:
+    call = MultiInferenceCall(read_tasks(request), read_input(request.input), check_method=check_method)
+    multi_inference(servable, call)
+
+
+_RUN: dict[str, Callable[[Servable, Any, bool], None]] = {
+    "predict_log": _predict,
+    "classify_log": _classify,
+    "regress_log": _regress,
+    "multi_inference_log": _multi_inference,
+}
 
 
 def _refuse_unknown(log: Any) -> None:

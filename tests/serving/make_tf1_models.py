@@ -37,7 +37,9 @@ def save_half_plus(folder: Path, *, three: bool = False) -> None:
         asset.write_text("asset-file-contents")
         path = tf.constant(str(asset))
         v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, path)
-        contents = tf.io.read_file(path)
+        remembered = v1.get_variable("path", initializer="none", collections=[])
+        remember = v1.assign(remembered, path)
+        contents = tf.io.read_file(remembered)
         session.run(v1.global_variables_initializer())
         _save(
             folder,
@@ -61,7 +63,9 @@ def save_half_plus(folder: Path, *, three: bool = False) -> None:
                 "classes_only": _signature({"inputs": examples}, {"classes": tf.as_string(x, 1)}, "classify"),
             },
             assets=[path],
+            main_op=remember.op if hasattr(remember, "op") else remember,
         )
+        asset.unlink()
 
 
 def save_counter(folder: Path) -> None:
@@ -159,9 +163,9 @@ def _signature(inputs: dict[str, Any], outputs: dict[str, Any], method: str) -> 
     )
 
 
-def _save(folder: Path, session: Any, signatures: dict[str, Any], assets: Any = None) -> None:
+def _save(folder: Path, session: Any, signatures: dict[str, Any], assets: Any = None, main_op: Any = None) -> None:
     builder = v1.saved_model.Builder(str(folder))
-    builder.add_meta_graph_and_variables(session, ["serve"], signatures, assets_collection=assets)
+    builder.add_meta_graph_and_variables(session, ["serve"], signatures, assets_collection=assets, main_op=main_op)
     builder.save()
 
 

@@ -214,10 +214,12 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
         open_backend(tmp_path, BackendOptions())
 
 
-def test_a_broken_saved_model_is_a_status(tmp_path: Path) -> None:
+def test_a_broken_saved_model_is_said_as_the_server_says_it(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"junk")
-    with pytest.raises(StatusError, match=r"TensorFlow cannot load .*"):
+    with pytest.raises(StatusError) as caught:
         open_backend(tmp_path, BackendOptions())
+    details = f"Can't parse {tmp_path}/saved_model.pb as binary proto"
+    assert (caught.value.code, caught.value.details) == ("DATA_LOSS", details)
 
 
 def test_wrong_tags_are_said_as_the_server_says_it(saved_models: Path) -> None:
@@ -252,10 +254,22 @@ WARMUPS = [
     (record(warmup_log()) * 3, None),
     (b"", None),
     (record(PredictionLog().SerializeToString()), None),
-    (b"junk", "DATA_LOSS: truncated record header .* Please verify your warmup data is in TFRecord format."),
-    (record(warmup_log())[:-1], "DATA_LOSS: truncated record .*"),
-    (record(warmup_log())[:-1] + b"\0\0", "DATA_LOSS: .*"),
-    (record(b"\xff\xff"), "INVALID_ARGUMENT: Failed to parse warmup record: .*"),
+    (record(warmup_log()) + b"cut header", None),
+    (
+        b"junk" * 9,
+        r"DATA_LOSS: ^corrupted record at 0 \(Is this even a TFRecord file\?\). Please verify your warmup data is in TFRecord format.$",
+    ),
+    (
+        record(b"") + b"junk" * 9,
+        "DATA_LOSS: ^corrupted record at 16. Please verify your warmup data is in TFRecord format.$",
+    ),
+    (
+        record(warmup_log())[:-1],
+        "DATA_LOSS: ^truncated record at 0' failed with Read less bytes than requested. Please",
+    ),
+    (record(warmup_log())[:-1] + b"\0\0", "DATA_LOSS: ^corrupted record at 12. Please verify"),
+    (record(b"\xff\xff"), "INVALID_ARGUMENT: Failed to parse warmup record: .* from .*/tf_serving_warmup_requests$"),
+    (record(b"\x2a\x00"), "UNIMPLEMENTED: Unsupported log_type for warmup: 5"),
     (record(warmup_log(name="z")), "INVALID_ARGUMENT: Signature input alias: x.*"),
     (record(b"\x3a\x00"), "UNIMPLEMENTED: Unsupported log_type for warmup: 7"),
     (record(warmup_log()) * 1001, r"INVALID_ARGUMENT: Number of warmup records exceeds the maximum \(1000\) at .*"),
