@@ -6,19 +6,18 @@ goes only after the last request that uses it. (tensorflow_serving/core/aspired_
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from keraship.errors import InvalidArgument, NotFound, StatusError
 from keraship.serving.labels import Labels
 from keraship.serving.loading import load, unload
-from keraship.serving.servable import Life, Loader, Servable, State, VersionStatus
+from keraship.serving.servable import Lease, Life, Loader, State, VersionStatus
 from keraship.serving.transitions import next_to_load, next_to_unload
 
 _LOG = logging.getLogger(__name__)
@@ -64,21 +63,14 @@ class Repository:
 
     # Asked by the engine.
 
-    @contextlib.contextmanager
-    def lease(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
+    def lease(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
         """The version to run, which stays loaded until the block ends. version None: the highest that is loaded.
 
-        Raises InvalidArgument without a name or for a label that nobody set, NotFound where nothing is loaded.
+        with repository.lease("digits") as servable: ...
+
+        The block raises InvalidArgument for no name or a label that nobody set, NotFound where nothing is loaded.
         """
-        life = self._borrow(name, version, label)
-        try:
-            assert life.servable is not None  # noqa: S101 - for the type checker: whatever is ready has one
-            yield life.servable
-        finally:
-            with self._changed:
-                life.users -= 1
-                if not life.users and not life.ready:  # it waits to be unloaded
-                    self._changed.notify_all()
+        return Lease(self._borrow, self._give_back, (name, version, label))
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """Every version of a model since the start, those that ended too, or the one asked for; newest first.
@@ -277,6 +269,12 @@ class Repository:
                 raise NotFound(f"Servable not found for request: {which}")
             ready[number].users += 1
             return ready[number]
+
+    def _give_back(self, life: Life) -> None:
+        with self._changed:
+            life.users -= 1
+            if not life.users and not life.ready:  # it waits to be unloaded
+                self._changed.notify_all()
 
     def _statuses(self, name: str) -> list[VersionStatus]:
         found = dict(self._ended.get(name, {}))

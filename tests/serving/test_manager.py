@@ -3,7 +3,9 @@
 # ruff: noqa: E501 - a case of a table is a line
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import shutil
 import threading
 import time
@@ -24,8 +26,10 @@ from keraship.wire.messages import ModelServerConfig
 
 
 class Model:
+    closed = False
+
     def close(self) -> None:
-        pass
+        self.closed = True
 
 
 def load(name: str, version: int, path: Path) -> Servable:
@@ -188,10 +192,10 @@ def test_a_reload_waits_for_a_model_that_never_comes_until_somebody_ends_it(tmp_
             except StatusError as error:
                 errors.append(error)
 
-        for end, kind in (
-            (lambda: manager.reload(config(entry(tmp_path / "a"))), Aborted),
-            (manager.end_waiting, Unavailable),
-        ):
+        def take_away() -> None:
+            manager.reload(config(entry(tmp_path / "a")))
+
+        for end, kind in ((take_away, Aborted), (manager.end_waiting, Unavailable)):
             waiting = threading.Thread(target=reload)
             waiting.start()
             wait_for(lambda: "missing" in repository.statuses())
@@ -356,6 +360,59 @@ def test_the_newest_version_stands_for_its_model(tmp_path: Path) -> None:
     publish(tmp_path, 2, "bad")
     with pytest.raises(ModelsFailedError, match="version: 2"), serving([ModelConfig("m", tmp_path, Latest(1))]):
         pass
+
+
+@contextmanager
+def asking(repository: Repository, names: str) -> Iterator[list[bool]]:
+    """Four threads that borrow models; whether each of those was closed."""
+    stop, closed = threading.Event(), []
+
+    def ask() -> None:
+        while not stop.is_set():
+            for name in names:
+                with contextlib.suppress(StatusError), repository.lease(name) as servable:
+                    time.sleep(0.001)
+                    closed.append(servable.backend.closed)  # type: ignore[attr-defined]  # it is a Model
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    try:
+        yield closed
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+
+
+def served(repository: Repository, name: str) -> set[int]:
+    return {version for version, state in states(repository, name).items() if state is not State.END}
+
+
+def test_nobody_is_lent_a_model_that_is_closed(tmp_path: Path) -> None:
+    """Versions and configurations come and go at random; in the end all is as the folders and the last one say."""
+    dice, names = random.Random(7), "ab"  # noqa: S311 - the same numbers each time are what is wanted
+    for name in names:
+        publish(tmp_path / name, 1)
+
+    def config_of(policy: str) -> Any:
+        return config(*(entry(tmp_path / name, f"model_version_policy {{ {policy} }}") for name in names))
+
+    models = [ModelConfig(name, tmp_path / name) for name in names]
+    with serving(models) as (manager, repository), asking(repository, names) as closed:
+        for _ in range(60):
+            folder = tmp_path / dice.choice(names) / str(dice.randint(1, 5))
+            shutil.rmtree(folder) if folder.exists() else publish(folder.parent, int(folder.name))
+            if dice.random() < 0.2:
+                manager.reload(
+                    config_of(dice.choice(["latest { num_versions: 2 }", "all {}", "specific { versions: 1 }"]))
+                )
+            time.sleep(0.01)
+        manager.reload(config_of("all {}"))
+        there = {name: {int(path.name) for path in (tmp_path / name).iterdir()} for name in names}
+        wait_for(lambda: {name: served(repository, name) for name in names} == there)
+    assert closed
+    assert not any(closed)
 
 
 @pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (2, 2), (0, 3)])
