@@ -70,7 +70,7 @@ def _serve(args: list[str]) -> int:
         click.echo(f"{error}\n{config.usage()}")
         return _FAILED
     if flags.on("version"):
-        click.echo(f"TensorFlow ModelServer: keraship {__version__}\nTensorFlow Library: {_tensorflow_version()}")
+        click.echo(f"TensorFlow ModelServer: {__version__}+keraship\nTensorFlow Library: {_tensorflow_version()}")
         return 0
     _log_to_stderr()
     if not flags.text("model_base_path") and not flags.text("model_config_file"):

@@ -15,6 +15,8 @@ from keraship.wire.messages import ModelServerConfig
 
 _LOG = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 5
+
 
 class ConfigPoller:
     """Brings the file's configuration to the manager every `seconds`; what is wrong is logged, and the old one stays.
@@ -38,7 +40,7 @@ class ConfigPoller:
         """Read no more."""
         self._closing.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_PATIENCE_SECONDS)
 
     def _run(self) -> None:
         while not self._closing.wait(self._seconds):

@@ -49,7 +49,7 @@ class ServerOptions:
     rest_cors: bool = False
     channel_arguments: dict[str, int | str] = field(default_factory=dict)
     strict: bool = True
-    manager: ManagerOptions = field(default_factory=ManagerOptions)
+    manager: ManagerOptions = field(default_factory=lambda: ManagerOptions(until_first_failure=True))
     repository: RepositoryOptions = field(default_factory=RepositoryOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)

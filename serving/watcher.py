@@ -15,6 +15,8 @@ from keraship.serving.versions import ModelConfig, aspired
 
 _LOG = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 5
+
 Aspire = Callable[[Mapping[str, Mapping[int, Path]]], None]
 """Told which versions, number -> folder, of which models are wanted."""
 
@@ -63,11 +65,11 @@ class Watcher:
             self._thread.start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; a look that hangs, at a share that is away, is left alone."""
         self._closing = True
         self._wake.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_PATIENCE_SECONDS)
 
     def _run(self) -> None:
         while not self._closing:
