@@ -44,7 +44,7 @@ PARSE_ERRORS = [
     (b"]", "The document is empty.", 0),
     (b'{"a": nul}', "Invalid value.", 9),
     (b'{"a": trux', "Invalid value.", 9),
-    (b'{"a": -Infinite}', "Invalid value.", 13),
+    (b'{"a": -Infinite}', "Invalid value.", 14),
     (b'{"a": 0e309}', "Number too big to be stored in double.", 6),
     (b'{"a": 1e400}', "Number too big to be stored in double.", 6),
     (b'{"a": 1.}', "Miss fraction part in number.", 8),
