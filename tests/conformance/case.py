@@ -131,8 +131,11 @@ def _without_asking(defaults: Mapping[str, Any], one: Mapping[str, Any]) -> dict
 
 def _each(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     one = dict(one)
-    for values in one.pop("with", [{}]):
-        yield fill(one, values) if values else dict(one)
+    variants = one.pop("with", [])
+    for number, values in enumerate(variants, 1):
+        yield {**fill(one, values), "id": f"{one['id']}-{number}"}
+    if not variants:
+        yield one
 
 
 def fill(value: Any, values: Mapping[str, Any]) -> Any:
