@@ -11,8 +11,8 @@
 
 Over REST the method is a key, in lower case, and its value the target, as it goes over the wire.
     body, body_hex, body_parts ([[text, times], ...]), gzip, headers: what is sent.
-    status (200), error (the text of a JSON error, to the byte), error_like (a regular expression for all of it), text (the
-    body, to the byte), text_like, json (compared as values, 1 is not 1.0), answer_headers ("" for one that must be absent).
+    status (200), error (the text of a JSON error, to the byte), error_like (a regular expression for all of it), text
+    (the body, to the byte), text_like, json (compared as values, 1 is not 1.0), answer_headers ("": it must be absent).
 Over gRPC `call` is the method, "PredictionService/Predict", or a path that begins with "/".
     request (text protobuf) or request_hex; timeout, in seconds.
     code ("OK"), details, details_like, answer (text protobuf), answer_hex.

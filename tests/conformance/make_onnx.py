@@ -1,4 +1,4 @@
-"""Writes the models of the suite as ONNX: MODEL/VERSION/model.onnx. The twins of make_tensorflow's, where one can be."""
+"""Writes the models of the suite as ONNX: MODEL/VERSION/model.onnx. Twins of make_tensorflow's, where one can be."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """Runs a scenario: a server of its own, and steps; the first that goes wrong ends it.
 
 Each step is a table with one of these keys. $dir is the scenario's folder, $models the models, $port and $rest_port.
-    copy, to      a version out of the models, `copy = "versions/1"`, to a place in $dir, all at once; `only`: those files
+    copy, to      a version out of the models, `copy = "versions/1"`, into $dir, all at once; `only`: those files
     remove        a file or folder in $dir
     write, text   a file in $dir, all at once; `records`: PredictionLogs (text protobuf) as a TFRecord file instead
     make          a folder
     start         the server, with the scenario's flags; false: without waiting until it answers
     ended         its exit status, within `within` seconds
     closed        true: nobody listens at its ports
-    log           a regular expression that is found in what it wrote, within `within` seconds; `stream`: "stderr", "stdout"
+    log           a regular expression, found in what it wrote, within `within` seconds; `stream`: "stderr", "stdout"
     sleep         seconds
     signal        "TERM"
     a case        (get, post, call ...) `within`: asked again and again, so many seconds, until the answer is right;
