@@ -19,7 +19,7 @@ test-exporter: $(INSTALLED)
 	$(BIN)/pytest tests/exporter tests/e2e
 
 test-others: $(INSTALLED)
-	$(BIN)/pytest tests/core tests/client tests/serving
+	$(BIN)/pytest tests/core tests/client tests/serving tests/conformance
 	$(BIN)/pytest tests/models
 
 # The wire against protobuf and TensorFlow Serving's own classes, with 10,000 examples a property.

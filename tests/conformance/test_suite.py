@@ -20,7 +20,7 @@ REST = [
     ({"get": "/", "answer_headers": {"A": ""}}, Answer(200, headers={"a": "1"}), "expected header A: (absent), got 1"),
     ({"call": "PredictionService/Predict"}, Answer("NOT_FOUND", details="no"), "expected OK, got NOT_FOUND no"),
     ({"call": "PredictionService/Predict", "code": "ABORTED", "details": "a"}, Answer("ABORTED", details="b"), "-a"),
-    ({"call": "ModelService/GetModelStatus", "answer": "model_version_status {}"}, Answer("OK"), "-model_version_status"),
+    ({"call": "ModelService/GetModelStatus", "answer": "model_version_status {}"}, Answer("OK"), "-model_version_st"),
 ]  # fmt: skip
 
 
