@@ -1,12 +1,14 @@
 """Writes SavedModels into the folder given: `tf2` of today, `tf1` of TensorFlow 1, `identity` with every dtype.
 
-And those of make_tf1_models: `half_plus_two`, `half_plus_three`, `counter`, `odd`, `tagged`.
+And those of make_tf1_models (`half_plus_two`, `half_plus_three`, `counter`, `odd`, `tagged`) and of
+make_tflite_models.
 """
 
 import sys
 from pathlib import Path
 
 import make_tf1_models
+import make_tflite_models
 import tensorflow as tf
 
 DTYPES = (
@@ -51,7 +53,7 @@ def main() -> None:
     tf.saved_model.save(linear, str(repository / "tf2" / "3"), {"serving_default": linear.serve})
     tf.saved_model.save(identity, str(repository / "identity" / "1"), {"serving_default": identity.serve})
     save_tf1(repository / "tf1" / "1")
-    for name, save in make_tf1_models.MODELS.items():
+    for name, save in (make_tf1_models.MODELS | make_tflite_models.MODELS).items():
         save(repository / name / "00000123")
 
 

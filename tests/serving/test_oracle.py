@@ -23,17 +23,23 @@ def api() -> Any:
     """TensorFlow and the stubs."""
     import tensorflow as tf
     from tensorflow_serving.apis import (
+        classification_pb2,
         get_model_metadata_pb2,
         get_model_status_pb2,
+        inference_pb2,
         model_service_pb2_grpc,
         predict_pb2,
         prediction_service_pb2_grpc,
+        regression_pb2,
     )
 
     class Api:
         predict = predict_pb2
         metadata = get_model_metadata_pb2
         status = get_model_status_pb2
+        classification = classification_pb2
+        regression = regression_pb2
+        inference = inference_pb2
         prediction_stub = prediction_service_pb2_grpc.PredictionServiceStub
         model_stub = model_service_pb2_grpc.ModelServiceStub
         tensorflow = tf
@@ -99,3 +105,61 @@ def test_metadata_and_status_read_as_tensorflows_messages(api: Any, linear_serve
         status = api.model_stub(channel).GetModelStatus(status_request, timeout=30)
         (entry,) = status.model_version_status
         assert (entry.version, entry.state) == (3, api.status.ModelVersionStatus.AVAILABLE)
+
+
+def examples(api: Any, *values: float) -> list[Any]:
+    """tf.train.Examples with the feature x."""
+    train = api.tensorflow.train
+    return [
+        train.Example(features=train.Features(feature={"x": train.Feature(float_list=train.FloatList(value=[value]))}))
+        for value in values
+    ]
+
+
+def test_examples_are_classified(api: Any, tf_server: Any) -> None:
+    request = api.classification.ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "half_plus_two", "classify_both"
+    request.input.example_list.examples.extend(examples(api, 2, 5))
+    with grpc.insecure_channel(f"127.0.0.1:{tf_server.port}") as channel:
+        response = api.prediction_stub(channel).Classify(request, timeout=30)
+    found = [[(each.label, each.score) for each in row.classes] for row in response.result.classifications]
+    assert found == [[("c2.0", 3.0)], [("c5.0", 4.5)]]
+
+
+def test_examples_with_a_context_are_regressed(api: Any, tf_server: Any) -> None:
+    request = api.regression.RegressionRequest()
+    request.model_spec.name, request.model_spec.signature_name = "half_plus_two", "regress_x_to_y"
+    (context,) = examples(api, 4)
+    request.input.example_list_with_context.context.CopyFrom(context)
+    request.input.example_list_with_context.examples.extend([api.tensorflow.train.Example(), *examples(api, 8)])
+    with grpc.insecure_channel(f"127.0.0.1:{tf_server.port}") as channel:
+        response = api.prediction_stub(channel).Regress(request, timeout=30)
+    assert [each.value for each in response.result.regressions] == [4.0, 6.0]
+
+
+def test_examples_go_through_several_signatures(api: Any, tf_server: Any) -> None:
+    request = api.inference.MultiInferenceRequest()
+    for name, method in (("regress_x_to_y2", "regress"), ("classify_x_to_y", "classify")):
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = "half_plus_two", name
+    request.input.example_list.examples.extend(examples(api, 2))
+    with grpc.insecure_channel(f"127.0.0.1:{tf_server.port}") as channel:
+        response = api.prediction_stub(channel).MultiInference(request, timeout=30)
+    first, second = response.results
+    assert [each.value for each in first.regression_result.regressions] == [4.0]
+    assert [each.score for each in second.classification_result.classifications[0].classes] == [3.0]
+
+
+def test_metadata_says_what_a_variable_is(api: Any, tf_server: Any) -> None:
+    """TensorFlow 1's own kind is a reference."""
+    request = api.metadata.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "counter"
+    with grpc.insecure_channel(f"127.0.0.1:{tf_server.port}") as channel:
+        metadata = api.prediction_stub(channel).GetModelMetadata(request, timeout=30)
+    signatures = api.metadata.SignatureDefMap()
+    assert metadata.metadata["signature_def"].Unpack(signatures)
+    output = signatures.signature_def["get_counter"].outputs["output"]
+    assert output.dtype == api.tensorflow.float32._as_ref.as_datatype_enum
+    answer = tf_server.ask("GET", "/v1/models/counter/metadata").json
+    shown = answer["metadata"]["signature_def"]["signature_def"]["get_counter"]["outputs"]["output"]
+    assert shown["dtype"] == "DT_FLOAT_REF"
