@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-exporter test-others thorough chaos test-versions lint format wire schema benchmarks matrix clean
+.PHONY: demo test test-exporter test-others thorough chaos test-versions test-ovmsclient lint format wire schema benchmarks matrix clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,10 @@ chaos: $(INSTALLED)
 # The client on the oldest and the newest grpcio and protobuf, each in an environment of its own.
 test-versions: $(INSTALLED)
 	$(BIN)/python .ci/client_versions.py
+
+# OpenVINO's client for TensorFlow Serving's API against the server, in an environment of its own.
+test-ovmsclient: $(INSTALLED)
+	$(BIN)/python .ci/ovmsclient.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
