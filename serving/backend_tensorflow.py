@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from keraship.errors import FailedPrecondition, InvalidArgument
+from keraship.errors import FailedPrecondition, InvalidArgument, NotFound
 from keraship.quiet import LEVEL, import_tensorflow
 
 os.environ.setdefault(LEVEL, "1")  # a server's log has its warnings, not its notes on the CPU
@@ -37,12 +40,7 @@ class TensorFlowBackend:
     def __init__(self, version_dir: Path, options: BackendOptions) -> None:
         for library in options.op_libraries:
             _load_library(library)
-        self._session = Session(_config(options))
-        try:
-            meta_graph = load(self._session, version_dir, options.tags)
-        except BaseException:
-            self._session.close()
-            raise
+        self._session, meta_graph = _open(version_dir, options)
         self.signature_defs: Any = SignatureDefMap()
         for name, signature_def in meta_graph.signature_def.items():
             self.signature_defs.signature_def[name].ParseFromString(signature_def.SerializeToString())
@@ -85,12 +83,49 @@ class TensorFlowBackend:
         self._session.close()
 
 
+def _open(version_dir: Path, options: BackendOptions) -> tuple[Session, Any]:
+    """A session with the version's graph, and its MetaGraphDef."""
+    try:
+        return _open_once(version_dir, options)
+    except NotFound as error:
+        if not error.details.startswith(_UNKNOWN_OP) or not _import_linked():
+            raise
+    return _open_once(version_dir, options)
+
+
+def _open_once(version_dir: Path, options: BackendOptions) -> tuple[Session, Any]:
+    session = Session(_config(options))
+    try:
+        return session, load(session, version_dir, options.tags)
+    except BaseException:
+        session.close()
+        raise
+
+
 def _config(options: BackendOptions) -> Any:
     config = ConfigProto.FromString(options.session_config)
     config.allow_soft_placement = True  # a graph that was made with a GPU runs without one
     config.intra_op_parallelism_threads = options.intra_op or config.intra_op_parallelism_threads
     config.inter_op_parallelism_threads = options.inter_op or config.inter_op_parallelism_threads
     return config
+
+
+def _import_linked() -> bool:
+    """Import the packages whose operations tensorflow_model_server has in its binary; whether any is new."""
+    new = [name for name in _LINKED if name not in sys.modules and find_spec(name) is not None]
+    for name in new:
+        _LOG.info("Importing %s for its operations", name)
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a package for another TensorFlow fails in whatever way
+            raise FailedPrecondition(
+                f"{name} cannot be imported: {error}; install the one for this TensorFlow"
+            ) from error
+    return bool(new)
+
+
+_UNKNOWN_OP = "Op type not registered"
+_LINKED = ("tensorflow_text", "tensorflow_decision_forests")
 
 
 @cache

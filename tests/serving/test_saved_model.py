@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -350,6 +352,28 @@ def test_operations_that_nobody_loaded(own_op: tuple[Path, Path]) -> None:
     code, details = refused(lambda: opened(own_op[1] / "1"))
     assert code == "NOT_FOUND"
     assert details.startswith("Op type not registered 'KerashipDouble' in binary running on ")
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from pathlib import Path
+from keraship.serving.backend import BackendOptions, open_backend
+backend = open_backend(Path(sys.argv[1]), BackendOptions(kind="tensorflow"))
+print(backend.run("serving_default", {"x": np.float32(21)}, ["y"])[0])
+"""
+
+
+def test_operations_of_tensorflow_text_are_there_where_it_is_installed(
+    own_op: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As they are in tensorflow_model_server's binary; here a package of that name brings an operation of our own."""
+    library, base = own_op
+    (tmp_path / "tensorflow_text.py").write_text(f"import tensorflow as tf\ntf.load_op_library({str(library)!r})\n")
+    command = [sys.executable, "-c", SCRIPT, str(base / "1")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, check=False)
+    assert ended.stdout == "42.0\n", ended.stderr
 
 
 @pytest.fixture(scope="module")
