@@ -163,3 +163,65 @@ def test_metadata_says_what_a_variable_is(api: Any, tf_server: Any) -> None:
     answer = tf_server.ask("GET", "/v1/models/counter/metadata").json
     shown = answer["metadata"]["signature_def"]["signature_def"]["get_counter"]["outputs"]["output"]
     assert shown["dtype"] == "DT_FLOAT_REF"
+
+
+ERRORS = [
+    ("no", None, "", "x", "float32", "NOT_FOUND", "Servable not found for request: Latest(no)"),
+    ("linear", 9, "", "x", "float32", "NOT_FOUND", "Servable not found for request: Specific(linear, 9)"),
+    ("linear", None, "no", "x", "float32", "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
+    ("linear", None, "", "x", "int64", "INVALID_ARGUMENT", "Expects arg[0] to be float but int64 is provided"),
+    ("linear", None, "", "x", None, "INVALID_ARGUMENT", "tensor parsing error: x"),
+]
+
+
+@pytest.mark.parametrize(("model", "version", "signature", "name", "dtype", "code", "details"), ERRORS)
+def test_errors_through_the_stubs(
+    api: Any, linear_server: Any, model: str, version: int | None, signature: str, name: str, dtype: str | None,
+    code: str, details: str,
+) -> None:  # fmt: skip
+    request = api.predict.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if dtype is None:
+        request.inputs[name].SetInParent()
+    else:
+        request.inputs[name].CopyFrom(api.tensorflow.make_tensor_proto(np.zeros((1, 2), dtype)))
+    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            api.prediction_stub(channel).Predict(request, timeout=30)
+    assert (caught.value.code().name, caught.value.details()) == (code, details)
+
+
+def test_status_errors_through_the_stubs(api: Any, linear_server: Any) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
+        request = api.status.GetModelStatusRequest()
+        request.model_spec.name = "no"
+        with pytest.raises(grpc.RpcError) as caught:
+            api.model_stub(channel).GetModelStatus(request, timeout=30)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caught.value.details() == "Could not find any versions of model no"
+
+
+def test_a_reload_through_the_stubs(api: Any, start_server: Any, tmp_path: Path, save_linear: Any) -> None:
+    api: Any, start_server: Any, tmp_path: Path, save_linear: Any
+) -> None:
+    """ReloadConfigRequest out of tensorflow-serving-api loads a second model."""
+    from tensorflow_serving.apis import model_management_pb2
+
+    save_linear(tmp_path / "a", 1)
+    save_linear(tmp_path / "b", 2)
+    running = start_server(["--model_name=a", f"--model_base_path={tmp_path}/a"])
+    request = model_management_pb2.ReloadConfigRequest()
+    for name in "ab":
+        request.config.model_config_list.config.add(
+            name=name, base_path=f"{tmp_path}/{name}", model_platform="tensorflow"
+        )
+    with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+        response = api.model_stub(channel).HandleReloadConfigRequest(request, timeout=60)
+        assert response.status.error_code == 0
+        status = api.status.GetModelStatusRequest()
+        status.model_spec.name = "b"
+        (entry,) = api.model_stub(channel).GetModelStatus(status, timeout=30).model_version_status
+    assert (entry.version, entry.state) == (2, api.status.ModelVersionStatus.AVAILABLE)
+    assert running.end() == 0
