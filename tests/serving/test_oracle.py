@@ -187,9 +187,9 @@ def test_errors_through_the_stubs(
         request.inputs[name].SetInParent()
     else:
         request.inputs[name].CopyFrom(api.tensorflow.make_tensor_proto(np.zeros((1, 2), dtype)))
-    with grpc.insecure_channel(f"127.0.0.1:{linear_server.port}") as channel:
-        with pytest.raises(grpc.RpcError) as caught:
-            api.prediction_stub(channel).Predict(request, timeout=30)
+    address = f"127.0.0.1:{linear_server.port}"
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        api.prediction_stub(channel).Predict(request, timeout=30)
     assert (caught.value.code().name, caught.value.details()) == (code, details)
 
 
@@ -204,8 +204,6 @@ def test_status_errors_through_the_stubs(api: Any, linear_server: Any) -> None:
 
 
 def test_a_reload_through_the_stubs(api: Any, start_server: Any, tmp_path: Path, save_linear: Any) -> None:
-    api: Any, start_server: Any, tmp_path: Path, save_linear: Any
-) -> None:
     """ReloadConfigRequest out of tensorflow-serving-api loads a second model."""
     from tensorflow_serving.apis import model_management_pb2
 
