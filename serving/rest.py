@@ -202,6 +202,10 @@ def wsgi_app(api: RestApi) -> Callable[[dict[str, Any], Callable[..., Any]], Ite
         flask.add_url_rule(rule, view_func=view, defaults=defaults, methods=_METHODS, provide_automatic_options=False)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("CONTENT_LENGTH", "").startswith("-"):  # it would be read until the connection ends
+            response = _html_error(HTTPStatus.BAD_REQUEST)
+            start_response(_status_line(response.status), [*_headers(response), ("Connection", "close")])
+            return [response.body]
         if environ["REQUEST_METHOD"] in _METHODS and not _is_prediction(environ):
             return flask(environ, start_response)
         response = api.handle(_read_environ(environ, environ.get("PATH_INFO", "")))

@@ -3,13 +3,17 @@
 # ruff: noqa: E501 - a case of a table is a line
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keraship.errors import StatusError
+from keraship.serving import rest_json
 from keraship.serving.json_read import ParseError, parse
 from keraship.serving.json_text import debug
 from keraship.serving.rest_answer import write_response
@@ -252,3 +256,33 @@ def test_outputs_that_json_cannot_hold(outputs: dict[str, Any], details: str) ->
     with pytest.raises(StatusError) as caught:
         write_response(outputs, by_row=True)
     assert (caught.value.code, caught.value.details) == ("INVALID_ARGUMENT", details)
+
+
+NESTED = st.recursive(
+    st.sampled_from([0, 1, -1, 1.5, 2**31, 2**63, 2**64, 1e39, math.nan, True, None, "a", {}]) | st.integers(-200, 300),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    value=NESTED,
+    key=st.sampled_from(["instances", "inputs"]),
+    dtype=st.sampled_from(["float32", "float64", "int8", "uint8", "int32", "int64", "uint64", "bool", "string"]),
+)
+def test_the_fast_way_says_what_the_careful_one_says(value: Any, key: str, dtype: str) -> None:
+    """Equal arrays, to the bit and in shape and dtype, or equal errors."""
+
+    def outcome(body: bytes) -> Any:
+        try:
+            array = read(body, x=dtype)["x"]
+        except StatusError as error:
+            return error.code, error.details
+        return array.shape, array.dtype, array.tolist() if array.dtype == object else array.tobytes()
+
+    body = json.dumps({key: value}).encode()
+    fast = outcome(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rest_json, "_read_regular", lambda *_: None)
+        assert outcome(body) == fast

@@ -228,6 +228,14 @@ def test_a_body_in_pieces(linear_server: Any) -> None:
     assert linear_server.ask("HEAD", "/v1/models/linear").status == 400
 
 
+def test_a_body_of_negative_length_is_refused_at_once(linear_server: Any) -> None:
+    """As libevent refuses it; read as the server reads, it would never end."""
+    with socket.create_connection(("localhost", linear_server.rest_port), timeout=10) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n{{}}".encode())
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def test_options(linear_server: Any) -> None:
     assert linear_server.ask("OPTIONS", "/v1/x", Origin="http://a").status == 200
     refused_ = linear_server.ask("OPTIONS", "/v1/x")
