@@ -53,7 +53,7 @@ def to_array(examples: Sequence[bytes]) -> Array:
 def find_signature(servable: Servable, name: str, absent: str) -> tuple[str, Any]:
     """The name and the SignatureDef that are meant by `name`; raises InvalidArgument, `absent`: name, without one."""
     name = name or DEFAULT_SIGNATURE
-    if name not in servable.backend.signature_defs.signature_def:
+    if name not in set(servable.backend.signature_defs.signature_def):  # a map refuses names that are no UTF-8
         raise InvalidArgument(f"{absent}: {name}")
     return name, servable.backend.signature_defs.signature_def[name]
 
