@@ -2,8 +2,8 @@
 
 A server in a process of its own holds one model, of whose versions the latest is served. Callers ask it without a
 pause, each over a connection of its own and without a second try, while version after version is published: the new
-one is loaded, the old one finishes its requests and goes. Every number of an answer is the version that computed it,
-so an answer is wrong where that differs from the version it names.
+one is loaded, the old one finishes its requests and goes; the next comes once somebody was answered by this one. Every
+number of an answer is the version that computed it, so an answer is wrong where that differs from the version it names.
 
 Counted are the requests, those that failed, the wrong answers, and the server's resident memory after each swap: flat
 is when it stays within 10 % of what it was at the hundredth (of fewer than 200, at half time).
@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,7 @@ def _run(server: _Server, base: Path, side: int, swaps: int, callers: int) -> Re
             try:
                 for version in range(2, swaps + 2):
                     _swap(control, base, version, side)
+                    _wait_until_seen(version, asking)
                     megabytes.append(server.megabytes())
             finally:
                 stop.set()
@@ -170,12 +172,20 @@ def _run(server: _Server, base: Path, side: int, swaps: int, callers: int) -> Re
 def _swap(control: Client, base: Path, version: int, side: int) -> None:
     save(base, version, side)
     control.reload_config({MODEL: str(base)})  # the same models; the server looks at the folder at once
-    end = time.monotonic() + 60
-    while _states(control).get(version - 1) != "END":
-        assert time.monotonic() < end, _states(control)
-        time.sleep(0.01)
+    _wait_for(lambda: _states(control).get(version - 1) == "END")
     assert _states(control)[version] == "AVAILABLE"
     shutil.rmtree(base / str(version - 1))
+
+
+def _wait_until_seen(version: int, asking: list[_Caller]) -> None:
+    _wait_for(lambda: any(version in caller.versions for caller in asking))
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
 
 
 def _states(control: Client) -> dict[int, str]:
