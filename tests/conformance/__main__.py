@@ -87,7 +87,7 @@ def _asked(arguments: argparse.Namespace) -> Iterator[Result]:
 
 def _started(arguments: argparse.Namespace) -> Iterator[Result]:
     backend = arguments.backend or ("tensorflow" if arguments.server else "onnx")
-    command = shlex.split(arguments.server) if arguments.server else [*KERASHIP, f"--backend={backend}"]
+    command = shlex.split(arguments.server) if arguments.server else KERASHIP
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_models(folder / "models", backend)

@@ -41,6 +41,7 @@ def main() -> None:
         _save(folder / name / "1", build)
     _save_tf2(folder / "tf2" / "1")
     _save_defaults(folder / "defaults" / "1")
+    _save_lite(folder / "lite" / "1")
 
 
 def _save(folder: Path, build: Callable[[], Signatures]) -> None:
@@ -219,6 +220,18 @@ class _Module(tf.Module):
 def _save_tf2(folder: Path) -> None:
     module = _Module()
     tf.saved_model.save(module, str(folder), {"serving_default": module.serve})
+
+
+def _save_lite(folder: Path) -> None:
+    """x / 2 + 1 as a SavedModel, and beside it x + 100 as TFLite: so one sees which was run."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def add(x: Any) -> Any:
+        return x + 100.0
+
+    _save(folder, lambda: _simple(lambda x: x / 2 + 1.0))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([add.get_concrete_function()])
+    (folder / "model.tflite").write_bytes(converter.convert())
 
 
 def _save_defaults(folder: Path) -> None:

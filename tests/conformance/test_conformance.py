@@ -49,7 +49,7 @@ def server_of(models_of: Callable[[str], Path]) -> Iterator[Callable[[str], Serv
         models = models_of(backend)
         config = models.with_suffix(".config")
         config.write_text(make_config(models))
-        process = ServerProcess([*KERASHIP, f"--backend={backend}"], [f"--model_config_file={config}", *FLAGS])
+        process = ServerProcess(KERASHIP, [f"--model_config_file={config}", *FLAGS])
         processes.append(process)
         process.wait_until_ready()
         return process.server
@@ -68,9 +68,9 @@ def outcome_of(
 
         @cache
         def start(backend: str) -> dict[str, Future[list[str]]]:
-            models, command = models_of(backend), [*KERASHIP, f"--backend={backend}"]
+            models = models_of(backend)
             return {
-                each.id: pool.submit(run_scenario, each, models, tmp_path_factory.mktemp("scenario"), command)
+                each.id: pool.submit(run_scenario, each, models, tmp_path_factory.mktemp("scenario"), KERASHIP)
                 for each in SCENARIOS_OF[backend]
             }
 
