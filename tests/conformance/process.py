@@ -22,7 +22,7 @@ class ServerProcess:
     """Started at once; `server` says where it is, once `wait_until_ready` has returned."""
 
     def __init__(self, command: Sequence[str], flags: Sequence[str]) -> None:
-        self.port, self.rest_port = _free_port(), _free_port()
+        self.port, self.rest_port = free_port(), free_port()
         self.server = Server(f"http://127.0.0.1:{self.rest_port}", f"127.0.0.1:{self.port}")
         self._files = {name: tempfile.NamedTemporaryFile(prefix=f"{name}-") for name in ("stdout", "stderr")}  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
@@ -75,7 +75,8 @@ def _with_ports(flags: Sequence[str], port: int, rest_port: int) -> list[str]:
     return [f"{name}={value}" for name, value in own.items() if name not in given] + list(flags)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

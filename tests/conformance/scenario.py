@@ -1,6 +1,6 @@
 """Runs a scenario: a server of its own, and steps; the first that goes wrong ends it.
 
-Each step is a table with one of these keys. $dir is the scenario's folder, $models the models, $port and $rest_port.
+Each step is a table with one of these keys. $dir is the scenario's folder, $free a port that is free.
     copy, to      a version out of the models, `copy = "versions/1"`, into $dir, all at once; `only`: those files
     remove        a file or folder in $dir
     write, text   a file in $dir, all at once; `records`: PredictionLogs (text protobuf) as a TFRecord file instead
@@ -12,7 +12,7 @@ Each step is a table with one of these keys. $dir is the scenario's folder, $mod
     sleep         seconds
     signal        "TERM"
     a case        (get, post, call ...) `within`: asked again and again, so many seconds, until the answer is right;
-                  `during`: the answer must be right all the time
+                  `during`: the answer must be right all the time; `at`: gRPC at another address, unix:$dir/socket
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from google.protobuf import text_format
 from keraship.serving.tfrecord import masked_crc32c
 from keraship.wire.messages import PredictionLog
 
+from .ask import Server
 from .case import ASKING, Scenario, fill, make_case
 from .compare import differences
-from .process import ServerProcess
+from .process import ServerProcess, free_port
 
 _WITHIN = 30.0
 _PAUSE = 0.05
@@ -62,6 +63,7 @@ class _Run:
     def __init__(self, scenario: Scenario, models: Path, folder: Path, command: Sequence[str]) -> None:
         self._scenario, self._models, self._folder, self._command = scenario, models, folder, command
         self._process: ServerProcess | None = None
+        self._free = free_port()
 
     def step(self, step: Mapping[str, Any]) -> Iterator[str]:
         filled = fill(dict(step), self._places())
@@ -78,8 +80,7 @@ class _Run:
         return [f"the log: {self._process.output('stderr')[-1500:]}"] if self._process else []
 
     def _places(self) -> dict[str, str]:
-        ports = {"port": self._process.port, "rest_port": self._process.rest_port} if self._process else {}
-        return {"dir": str(self._folder), "models": str(self._models), **{k: str(v) for k, v in ports.items()}}
+        return {"dir": str(self._folder), "free": str(self._free)}
 
     @property
     def _running(self) -> ServerProcess:
@@ -163,12 +164,13 @@ class _Run:
         return iter(())
 
     def _ask(self, step: Mapping[str, Any]) -> Iterator[str]:
-        values = {key: value for key, value in step.items() if key not in ("within", "during")}
+        values = {key: value for key, value in step.items() if key not in ("within", "during", "at")}
         case = make_case(self._scenario.id, values)
+        server = Server(None, step["at"]) if "at" in step else self._running.server
 
         def ask() -> list[str]:
             try:
-                return differences(case, self._running.server.ask(case))
+                return differences(case, server.ask(case))
             except OSError as error:
                 return [f"no answer: {error}"]
 
