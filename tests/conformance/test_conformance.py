@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +21,7 @@ from tests.conformance.models import FLAGS, make_config, make_models
 from tests.conformance.process import KERASHIP, ServerProcess
 from tests.conformance.scenario import run_scenario
 
+ROOT = Path(__file__).parents[2]
 BACKENDS = ("onnx", "tensorflow")
 CASES, SCENARIOS = read_cases(), read_scenarios()
 
@@ -94,6 +98,38 @@ def test_case(server_of: Callable[[str], Server], backend: str, case: Case) -> N
 def test_scenario(outcome_of: Callable[[str, Scenario], list[str]], backend: str, scenario: Scenario) -> None:
     found = outcome_of(backend, scenario)
     assert not found, "\n".join(found)
+
+
+def _run_suite(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.conformance", *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+
+
+def test_any_address_can_be_asked(server_of: Callable[[str], Server]) -> None:
+    """As a stranger would; what fails is named, and the exit status says so."""
+    server = server_of("onnx")
+    address = ("--rest", str(server.rest), "--grpc", str(server.grpc), "--only", "lookup", "--json")
+    done = _run_suite("--backend", "onnx", *address)
+    assert done.returncode == 0, done.stderr
+    asked = [each for each in CASES if "lookup" in each.rule or "lookup" in each.id]
+    assert json.loads(done.stdout) == {"run": len(asked), "failed": []}
+    nobody = _run_suite("--backend", "onnx", "--rest", "http://127.0.0.1:1", "--only", "rest_lookup")
+    assert nobody.returncode == 1
+    assert "FAILED rest_lookup.unknown-model-1 (lookup.unknown)\nno answer: " in nobody.stdout
+    assert "0 of " in nobody.stdout
+
+
+def test_the_models_can_be_had(tmp_path: Path) -> None:
+    """With the configuration that serves them, and the command."""
+    models, config = tmp_path / "models", tmp_path / "config"
+    done = _run_suite("--models", str(models), "--config", str(config), "--backend", "onnx")
+    assert done.stdout == (
+        f"tensorflow_model_server --model_config_file={config} --allow_version_labels_for_unavailable_models=true\n"
+    )
+    assert config.read_text() == make_config(models)
+    assert (models / "versions" / "2" / "model.onnx").is_file()
 
 
 def test_every_rule_has_a_case() -> None:
