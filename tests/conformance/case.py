@@ -68,13 +68,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A server of its own, and what happens to it; steps: see scenario.py."""
+    """A server of its own, and what happens to it; steps: see scenario.py.
+
+    awaits: what keraship must have first, where it fails for want of that; "" for nothing.
+    """
 
     id: str
     rule: str
     backend: str
     flags: tuple[str, ...]
     steps: tuple[Mapping[str, Any], ...]
+    awaits: str = ""
 
     def runs_on(self, backend: str | None) -> bool:
         """As a case does."""
@@ -95,6 +99,7 @@ def read_scenarios() -> list[Scenario]:
             backend=each.get("backend", "any"),
             flags=tuple(each.get("flags", ())),
             steps=tuple(each["steps"]),
+            awaits=each.get("awaits", ""),
         )
         for path in sorted(FOLDER.glob("scenarios/*.toml"))
         for one in tomllib.loads(path.read_text("utf-8"))["scenario"]

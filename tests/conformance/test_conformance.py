@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,9 +92,14 @@ def test_case(server_of: Callable[[str], Server], backend: str, case: Case) -> N
     assert not found, "\n".join(found)
 
 
+def _with_marks(backend: str, scenario: Scenario) -> Any:
+    """One that awaits something may fail until it is there; whoever brings it takes the key away."""
+    marks = [pytest.mark.xfail(reason=f"awaits {scenario.awaits}", strict=False)] if scenario.awaits else []
+    return pytest.param(backend, scenario, id=f"{backend}-{scenario.id}", marks=marks)
+
+
 @pytest.mark.parametrize(
-    ("backend", "scenario"),
-    [pytest.param(backend, each, id=f"{backend}-{each.id}") for backend in BACKENDS for each in SCENARIOS_OF[backend]],
+    ("backend", "scenario"), [_with_marks(backend, each) for backend in BACKENDS for each in SCENARIOS_OF[backend]]
 )
 def test_scenario(outcome_of: Callable[[str, Scenario], list[str]], backend: str, scenario: Scenario) -> None:
     found = outcome_of(backend, scenario)
