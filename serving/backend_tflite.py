@@ -22,7 +22,7 @@ tf = import_tensorflow()
 
 from keraship.serving.backend import Array, BackendOptions  # noqa: E402  # after the quiet import
 from keraship.serving.tflite_signatures import Tensors, read_tensors, signature_defs  # noqa: E402
-from keraship.signature import Signature, TensorSpec  # noqa: E402
+from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec  # noqa: E402
 from keraship.wire.messages import SignatureDefMap  # noqa: E402
 from keraship.wire.signatures import to_signature, to_signature_def_map  # noqa: E402
 
@@ -154,17 +154,18 @@ def _signatures_of_manifest(version_dir: Path, interpreter: _Interpreter) -> dic
         manifest = bundle.read_manifest(version_dir)
     except BundleError as error:
         raise FailedPrecondition(str(error)) from error
-    offered = manifest.offered("tflite")
     own = interpreter.own_signatures()
-    return {
-        name: Signature(
-            _bind(signature.inputs, own[name]["inputs"], interpreter.inputs),
-            _bind(signature.outputs, own[name]["outputs"], interpreter.outputs),
-            signature.method_name,
-        )
-        for name, signature in manifest.signatures.items()
-        if name in own and name in offered
-    }
+    found = {}
+    for name in sorted(manifest.offered("tflite")):
+        tensors = own.get(name) or own.get(DEFAULT_SIGNATURE)  # the converter writes one, whatever it is called by
+        if tensors is not None:
+            signature = manifest.signatures[name]
+            found[name] = Signature(
+                _bind(signature.inputs, tensors["inputs"], interpreter.inputs),
+                _bind(signature.outputs, tensors["outputs"], interpreter.outputs),
+                signature.method_name,
+            )
+    return found
 
 
 def _bind(specs: Sequence[TensorSpec], own: Mapping[str, int], tensors: Tensors) -> tuple[TensorSpec, ...]:

@@ -137,10 +137,10 @@ def test_it_is_the_last_choice_unless_it_is_asked_for(saved_models: Path, tmp_pa
 def test_a_version_that_keraship_exported_has_its_manifests_names(saved_models: Path, tmp_path: Path) -> None:
     """As with every other runtime, so that callers see no difference."""
     shutil.copy(saved_models / "tflite" / VERSION / "model.tflite", tmp_path)
+    same = Signature((TensorSpec("x", "float32", (None, 1)),), (TensorSpec("y", "float32", (None, 1)),))
     signatures = {
-        "serving_default": Signature(
-            (TensorSpec("x", "float32", (None, 1)),), (TensorSpec("y", "float32", (None, 1)),)
-        ),
+        "serving_default": same,
+        "predict": same,
         "another": Signature((TensorSpec("z", "float32", (None, 1)),), (TensorSpec("y", "float32", (None, 1)),)),
     }
     source = bundle.Source(file="m.keras", sha256="", model="Model", weights_bytes=0)
@@ -151,12 +151,13 @@ def test_a_version_that_keraship_exported_has_its_manifests_names(saved_models: 
         load_seconds=0,
         parity=bundle.Parity(0, 0, 0, None, (1,)),
         row_independent=True,
-        signatures=("serving_default",),
+        signatures=("serving_default", "predict"),
     )
     bundle.write_manifest(tmp_path, bundle.Manifest(source, signatures, (artifact,), golden=entry, tools={}))
     servable = opened(tmp_path)
-    assert list(servable.backend.signatures) == ["serving_default"]
-    assert ask(servable, {"x": np.float32([[2]])})["y"].tolist() == [[3.0]]
+    assert sorted(servable.backend.signatures) == ["predict", "serving_default"]
+    for name in servable.backend.signatures:
+        assert ask(servable, {"x": np.float32([[2]])}, signature_name=name)["y"].tolist() == [[3.0]]
 
 
 def test_runs_do_not_wait_for_each_other(plain: Servable) -> None:
