@@ -18,12 +18,13 @@ from keraship.serving.classify import Classes
 from keraship.serving.engine import Engine, ModelSpec
 from keraship.serving.examples import ExamplesCall, read_input
 from keraship.serving.multi_inference import MultiInferenceCall, read_tasks
-from keraship.serving.prediction import PredictCall
+from keraship.serving.prediction import PredictCall, Prediction
 from keraship.serving.servable import VersionStatus
 from keraship.serving.status import CODES
 from keraship.wire import to_array, to_tensor
 from keraship.wire.messages import (
     METHODS,
+    PREDICTION_SERVICE,
     ClassificationResponse,
     GetModelMetadataResponse,
     GetModelStatusResponse,
@@ -31,11 +32,14 @@ from keraship.wire.messages import (
     PredictResponse,
     RegressionResponse,
 )
+from keraship.wire.messages import ModelSpec as ModelSpecMessage
+from keraship.wire.read import read_predict_request
 from keraship.wire.tensor import Encoding
 
 _LOG = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
+_PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 
 Method = Callable[[Any, float | None], Any]
 """Answers a request, within a deadline in seconds; None for ever."""
@@ -83,6 +87,10 @@ class GrpcMethods:
         handler = self._methods.get(method.rpartition("/")[2])
         if method not in METHODS or handler is None:
             raise Unimplemented(f"{method} is not served")
+        if method == _PREDICT and (read := read_predict_request(request)) is not None:
+            quick = self._predict_read(*read, deadline)
+            if quick is not None:
+                return quick
         kind = METHODS[method][0]
         try:
             message = kind.FromString(request)
@@ -94,16 +102,34 @@ class GrpcMethods:
         return answer
 
     def _predict(self, request: Any, deadline: float | None) -> Any:
-        prediction = self._engine.predict(
-            _spec(request),
-            PredictCall(
-                inputs=request.inputs,
-                read=to_array,
-                signature_name=request.model_spec.signature_name,
-                output_names=tuple(request.output_filter),
-                timeout=deadline,
-            ),
+        call = PredictCall(
+            inputs=request.inputs,
+            read=to_array,
+            signature_name=request.model_spec.signature_name,
+            output_names=tuple(request.output_filter),
+            timeout=deadline,
         )
+        return self._write_prediction(self._engine.predict(_spec(request), call))
+
+    def _predict_read(
+        self, inputs: dict[str, Array], spec: bytes, names: list[str], deadline: float | None
+    ) -> bytes | None:
+        """The answer to a request whose arrays were read without protobuf; None where its ModelSpec is none."""
+        try:
+            model_spec = ModelSpecMessage.FromString(spec)
+        except DecodeError:
+            return None
+        call = PredictCall(
+            inputs=inputs,
+            read=lambda array: array,
+            signature_name=model_spec.signature_name,
+            output_names=names,
+            timeout=deadline,
+        )
+        answer: bytes = self._write_prediction(self._engine.predict(_read_spec(model_spec), call)).SerializeToString()
+        return answer
+
+    def _write_prediction(self, prediction: Prediction) -> Any:
         response = PredictResponse()
         for name, array in prediction.outputs.items():
             to_tensor(array, encoding=self._encoding, into=response.outputs[name])
@@ -171,7 +197,10 @@ def status_response(versions: list[VersionStatus]) -> Any:
 def _spec(request: Any) -> ModelSpec:
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
-    spec = request.model_spec
+    return _read_spec(request.model_spec)
+
+
+def _read_spec(spec: Any) -> ModelSpec:
     choice = spec.WhichOneof("version_choice")
     return ModelSpec(
         spec.name,

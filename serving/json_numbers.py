@@ -3,7 +3,7 @@
     {"instances": [[1.5, 2], [3, 4]]}        {"signature_name": "scores", "inputs": [1, 2]}
 
 simdjson reads the numbers, and what is left of the text without them is compared with what the brackets of a regular
-tensor look like. Nothing here is an error: whatever is not of this form, good or bad, is None, and the careful reader's.
+tensor look like. Nothing here is an error: what is not of this form, good or bad, is None, and the careful reader's.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from keraship import dtypes
 from keraship.errors import InvalidArgument
 from keraship.wire import to_array, to_tensor, write
 from keraship.wire.messages import ModelSpec, PredictRequest, PredictResponse, TensorProto
-from keraship.wire.read import read_predict_response
+from keraship.wire.read import read_predict_request, read_predict_response
 
 EXAMPLES = int(os.environ.get("KERASHIP_EXAMPLES", "400"))
 NUMERIC = [dtype for dtype in dtypes.DTYPES if dtype is not dtypes.STRING]
@@ -189,6 +189,48 @@ def test_damaged_responses_are_never_read_wrongly(data: bytes, how: st.DataObjec
             ModelSpec.FromString(outside[1])
     except InvalidArgument as error:
         pytest.fail(f"read by hand what is no tensor: {error}")
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(responses(), st.lists(st.text(max_size=3), max_size=2), st.integers(-1, 300), st.integers(0, 255))
+def test_a_request_is_read_as_protobuf_reads_it(data: bytes, names: list[str], at: int, byte: int) -> None:
+    """Whole or with a byte changed; or left to protobuf. A request's fields are a response's with other numbers."""
+    try:
+        response = PredictResponse.FromString(data)
+    except DecodeError:
+        return
+    request = PredictRequest(model_spec=response.model_spec, output_filter=names)
+    for name, tensor in response.outputs.items():
+        request.inputs[name].CopyFrom(tensor)
+    raw = bytearray(request.SerializeToString())
+    if 0 <= at < len(raw):
+        raw[at] = byte
+    read = read_predict_request(bytes(raw))
+    if read is None:
+        return
+    inputs, spec, asked = read
+    try:
+        message = PredictRequest.FromString(bytes(raw))
+    except DecodeError:  # as above: in the ModelSpec's bytes
+        with pytest.raises(DecodeError):
+            ModelSpec.FromString(spec)
+        return
+    assert inputs.keys() == set(message.inputs)
+    for name, array in inputs.items():
+        assert same(array, to_array(message.inputs[name])), name
+    assert ModelSpec.FromString(spec) == message.model_spec
+    assert asked == list(message.output_filter)
+
+
+def test_a_usual_request_is_read_by_hand() -> None:
+    """With the array as a view of its bytes."""
+    request = PredictRequest(model_spec=SPEC, output_filter=["y"])
+    to_tensor(np.float32([[1, 2]]), into=request.inputs["x"])
+    read = read_predict_request(request.SerializeToString())
+    assert read is not None
+    assert read[0]["x"].tolist() == [[1, 2]]
+    assert not read[0]["x"].flags.owndata
+    assert read[2] == ["y"]
 
 
 @pytest.mark.parametrize("encoding", ["tensor_content", "values"])

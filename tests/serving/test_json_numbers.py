@@ -71,7 +71,8 @@ def test_what_is_read_fast(body: bytes, shape: tuple[int, ...]) -> None:
 
 
 LEFT = [b'{"instances": []}', b'{"instances": [[]]}', b'{"instances": [[1], [1, 2]]}', b'{"instances": [1, [2]]}',
-        b'{"instances": [1,, 2]}', b'{"instances": [1 2]}', b'{"instances": [true]}', b'{"instances": [1], "inputs": [1]}',
+        b'{"instances": [1,, 2]}', b'{"instances": [1 2]}', b'{"instances": [true]}',
+        b'{"instances": [1], "inputs": [1]}',
         b'{"instances": [1]} x', b'{"instances": [NaN]}', b'{"instances": [1e999]}', b'{"instances": [01]}',
         b'\xef\xbb\xbf{"instances": [1]}', b"", b"]", b"{}"]  # fmt: skip
 
