@@ -196,6 +196,8 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
         rest_threads=max(flags.number("rest_api_num_threads"), 1),
         rest_timeout=timeout_ms / 1000 if timeout_ms > 0 else None,
         rest_cors=flags.on("rest_api_enable_cors_support"),
+        ui=flags.on("ui"),
+        openapi=flags.on("openapi") or flags.on("ui"),
         channel_arguments=config.channel_arguments(flags),
         strict=strict,
         manager=ManagerOptions(

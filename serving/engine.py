@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from keraship.errors import DeadlineExceeded
@@ -38,6 +39,16 @@ class Metadata:
     model: str
     version: int
     signature_defs: Any
+
+
+@dataclass(frozen=True)
+class Description:
+    """A loaded version, for people: its signatures, and its folder, which may be gone again."""
+
+    model: str
+    version: int
+    signatures: Mapping[str, Signature]
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,11 @@ class Engine:
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
         """How a model's versions are, newest first; labels are not looked at."""
         return self._repository.status(spec.name, spec.version)
+
+    def describe(self, spec: ModelSpec) -> Description:
+        """What a version takes and gives, and where it lies."""
+        with self._repository.lease(spec.name, spec.version, spec.label) as servable:
+            return Description(servable.name, servable.version, dict(servable.backend.signatures), servable.path)
 
     def models(self) -> dict[str, list[VersionStatus]]:
         """Every model with its versions, newest first."""

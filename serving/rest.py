@@ -245,13 +245,14 @@ def _spec(name: str, version: str | None, label: str | None) -> ModelSpec | None
     if version is not None and (len(version.lstrip("0")) > 19 or int(version) > _INT64_MAX):
         return None
     return ModelSpec(
-        _unquoted(name),
+        unquoted(name),
         version=None if version is None else int(version),
-        label=None if label is None else _unquoted(label),
+        label=None if label is None else unquoted(label),
     )
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
+    """Percent-encoded text as it was meant."""
     return unquote_to_bytes(text).decode("utf-8", "replace")
 
 

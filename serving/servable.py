@@ -24,20 +24,25 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Servable:
-    """A loaded version."""
+    """A loaded version. path: the folder that it was loaded from."""
 
     name: str
     version: int
     backend: Backend
+    path: Path = Path()
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus says of a version; error is None where nothing went wrong."""
+    """What GetModelStatus says of a version; error is None where nothing went wrong.
+
+    last_error, which it does not say: why the last try to load failed, though others may follow.
+    """
 
     version: int
     state: State
     error: StatusError | None
+    last_error: StatusError | None = None
 
 
 @dataclass(eq=False)
@@ -69,7 +74,7 @@ class Life:
 
     @property
     def status(self) -> VersionStatus:
-        return VersionStatus(self.version, self.state, self.error)
+        return VersionStatus(self.version, self.state, self.error, self.last_error)
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.version}}}"

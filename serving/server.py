@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keraship.errors import ServerError
 from keraship.serving.backend import BackendOptions, open_backend
@@ -22,6 +23,9 @@ from keraship.serving.servable import Servable
 from keraship.serving.versions import ModelConfig
 from keraship.serving.warmup import WarmupOptions, warm_up
 
+if TYPE_CHECKING:
+    from keraship.serving.rest import Page
+
 _LOG = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
@@ -34,7 +38,7 @@ class ServerOptions:
     models: None where they come later, by a call. port, rest_port: 0 for none.
     config_file: read again every config_poll_seconds, where that is not 0.
     strict: a REST port that cannot be had is the end; otherwise gRPC is served without REST.
-    rest_timeout: seconds; None for ever.
+    rest_timeout: seconds; None for ever. ui, openapi: whether the REST port has the page for people and /openapi.json.
     """
 
     models: tuple[ModelConfig, ...] | None
@@ -47,6 +51,8 @@ class ServerOptions:
     rest_threads: int = 8
     rest_timeout: float | None = 30
     rest_cors: bool = False
+    ui: bool = False
+    openapi: bool = False
     channel_arguments: dict[str, int | str] = field(default_factory=dict)
     strict: bool = True
     manager: ManagerOptions = field(default_factory=lambda: ManagerOptions(until_first_failure=True))
@@ -116,7 +122,7 @@ class Server:
         self.close()
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
-        servable = Servable(name, version, open_backend(path, self._options.backend))
+        servable = Servable(name, version, open_backend(path, self._options.backend), path)
         try:
             warm_up(servable, path, self._options.warmup)
         except BaseException:
@@ -161,8 +167,20 @@ class Server:
         from keraship.serving.rest_server import RestServer
 
         options = self._options
-        api = RestApi(self.engine, RestOptions(timeout=options.rest_timeout, cors=options.rest_cors))
+        api = RestApi(
+            self.engine, RestOptions(timeout=options.rest_timeout, cors=options.rest_cors), list(self._pages())
+        )
         return RestServer(wsgi_app(api), port, threads=options.rest_threads)
+
+    def _pages(self) -> Iterator[Page]:
+        if self._options.ui:
+            from keraship.serving.ui import Ui
+
+            yield Ui(self.engine)
+        if self._options.openapi:
+            from keraship.serving.openapi import OpenApi
+
+            yield OpenApi(self.engine, f"http://localhost:{self._options.rest_port}")
 
 
 def end_on_signals(server: Server) -> None:

@@ -45,7 +45,7 @@ def test_the_sdist_builds_the_same_wheel(distributions: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     missing = {
-        f"{folder}/{path.rpartition('/')[2]}"
+        f"{folder}/{path.removeprefix(package.replace('.', '/') + '/')}"
         for package, folder in PACKAGES.items()
         for path in _files(package, ROOT / folder)
     } - names
@@ -88,7 +88,9 @@ def test_constraints_pin_every_dependency() -> None:
 def _files(package: str, folder: Path) -> set[str]:
     """What a package's folder should bring into a wheel."""
     endings = (".py", ".proto", ".binpb", ".json", "py.typed")
-    return {f"{package.replace('.', '/')}/{path.name}" for path in folder.iterdir() if path.name.endswith(endings)}
+    inside = [path.name for path in folder.iterdir() if path.name.endswith(endings)]
+    page = [f"page/{path.name}" for path in (folder / "page").glob("*.*")]  # what the browser gets of keraship serve
+    return {f"{package.replace('.', '/')}/{name}" for name in (*inside, *page)}
 
 
 def test_nothing_that_we_start_phones_home(tmp_path: Path) -> None:

@@ -1,98 +1,16 @@
 """The page in a real browser, without a network. Needs Debian's chromium and chromium-driver; .ci/run installs them."""
 
-import base64
-import contextlib
-import io
-import json
 import re
-import shutil
-import subprocess
-import urllib.request
 
 import outcomes  # tests/exporter/modules
 import pytest
-from PIL import Image
+from browsers import needs_browser  # tests/tools
 
 from keraship.exporter.report import page
 
-DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
-
-pytestmark = pytest.mark.skipif(
-    not (DRIVER and BROWSER),
-    reason="NO BROWSER WAS TRIED: install one with `apt-get install chromium chromium-driver`",
-)
-
-OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
+pytestmark = needs_browser
 
 WIDTHS = (400, 1400)
-
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxies the environment names
-
-
-class Browser:
-    """A session of the WebDriver protocol."""
-
-    def __init__(self, port, profile):
-        self.url = f"http://127.0.0.1:{port}/session"
-        chrome = {"binary": BROWSER, "args": [*OPTIONS, f"--user-data-dir={profile}"]}
-        wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
-        session = self.ask("", {"capabilities": {"alwaysMatch": wanted}})
-        self.url += f"/{session['sessionId']}"
-
-    def ask(self, path, body=None, method="POST"):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        with DIRECT.open(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def command(self, name, **parameters):
-        """A command of the DevTools protocol."""
-        return self.ask("/goog/cdp/execute", {"cmd": name, "params": parameters})
-
-    def run(self, script):
-        """What a script returns."""
-        return self.ask("/execute/sync", {"script": script, "args": []})
-
-    def show(self, path, width, scheme="light"):
-        """Open a file at this width of the window."""
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.errors(), self.requests()  # those of the page before, or of the browser's own first one
-        self.ask("/url", {"url": path.as_uri()})
-
-    def picture(self):
-        """What is seen of it."""
-        return Image.open(io.BytesIO(base64.b64decode(self.ask("/screenshot", method="GET")))).convert("RGB")
-
-    def errors(self):
-        """What the console says since it was last asked."""
-        return [entry["message"] for entry in self.ask("/se/log", {"type": "browser"})]
-
-    def requests(self):
-        """The addresses that were asked for since this was last asked."""
-        events = [json.loads(entry["message"])["message"] for entry in self.ask("/se/log", {"type": "performance"})]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One browser for all pages; its profile is new."""
-    driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        port = next(match[1] for line in driver.stdout if (match := re.search(r"successfully on port (\d+)", line)))
-        session = Browser(port, tmp_path_factory.mktemp("profile"))
-        session.ask("/url", {"url": "about:blank"})
-        yield session
-        with contextlib.suppress(OSError):
-            session.ask("", method="DELETE")
-    finally:
-        driver.terminate()
-        driver.wait()
-        driver.stdout.close()
 
 
 @pytest.fixture(scope="module")
