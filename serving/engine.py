@@ -109,6 +109,10 @@ class Engine:
         """Every model with its versions, newest first."""
         return self._repository.statuses()
 
+    def labels(self, name: str) -> Mapping[str, int]:
+        """A model's labels, each with its version."""
+        return self._repository.labels.get(name, {})
+
     def _on_examples(self, spec: ModelSpec, call: _Call, run: Callable[[Servable, _Call], _Answer]) -> _Answer:
         begin = time.monotonic()
         with self._repository.lease(spec.name, spec.version, spec.label) as servable:

@@ -224,11 +224,18 @@ def _members(required: Mapping[str, Schema], **optional: Schema) -> Schema:
 
 _TEXT: Schema = {"type": "string"}
 _ERROR_CODE: Schema = {"type": "string", "enum": list(CODES)}
-_SCALAR: Schema = {"anyOf": [{"type": ["number", "boolean", "string"]}, BASE64]}
+# A feature's values are of one kind; TensorFlow Serving tells floats from integers by their point.
+_KINDS: tuple[Schema, ...] = (
+    {"type": "integer", "minimum": -(2**63), "maximum": _INT64_MAX},
+    {"type": "boolean"},
+    {"anyOf": [_TEXT, BASE64]},
+)
 _EXAMPLE: Schema = {
     "type": "object",
-    "description": "Features: a scalar or a flat list each, of one kind.",
-    "additionalProperties": {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]},
+    "description": "Features: a scalar or a flat list each, of one kind; floats with a point.",
+    "additionalProperties": {
+        "anyOf": [*_KINDS, {"type": "number"}, *({"type": "array", "items": each} for each in _KINDS)]
+    },
 }
 
 _COMMON: dict[str, Schema] = {

@@ -25,7 +25,11 @@ def overview(engine: Engine) -> dict[str, Any]:
     return {
         "keraship": __version__,
         "models": [
-            {"name": name, "versions": [_version(status) for status in versions]}
+            {
+                "name": name,
+                "labels": {label: str(version) for label, version in engine.labels(name).items()},
+                "versions": [_version(status) for status in versions],
+            }
             for name, versions in sorted(engine.models().items())
         ],
     }
