@@ -48,13 +48,21 @@ def make_page() -> str:
         "| rule | | cases |",
         "|---|---|---|",
     ]
-    lines += [f"| {rule} | {text} | {_names(by_rule[rule])} |" for rule, text in read_rules().items() if by_rule[rule]]
+    lines += [
+        f"| {rule} | {_in_a_cell(text)} | {_names(by_rule[rule])} |"
+        for rule, text in read_rules().items()
+        if by_rule[rule]
+    ]
     return _HEAD + "\n".join(lines) + "\n"
 
 
 def _open(scenarios: list[Scenario]) -> list[str]:
     waiting = [f"{each.id} ({each.awaits})" for each in scenarios if each.awaits]
     return [f"Not passed yet, for want of what stands in brackets: {', '.join(waiting)}.", ""] if waiting else []
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _names(found: list) -> str:
