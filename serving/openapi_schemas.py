@@ -57,8 +57,8 @@ _ELEMENTS: dict[str, Schema] = {
 }
 
 _OUTPUT_NUMBER: Schema = {
-    "type": ["number", "null"],
-    "description": "NaN and Infinity are written bare, which is no JSON; many parsers make null of them.",
+    "anyOf": [{"type": "number"}, {"not": {"type": ["string", "boolean", "array", "object"]}}],
+    "description": "NaN and Infinity are written bare, which is no JSON; parsers make of them what they like.",
 }
 
 _RANKLESS = 4  # levels of lists that are described where a rank is open
@@ -182,7 +182,7 @@ def _output_element(spec: TensorSpec) -> Schema:
     if spec.dtype == "string":
         return BASE64 if spec.name.endswith("_bytes") else {"type": "string"}
     element = _element(spec)
-    return _OUTPUT_NUMBER if element["type"] == "number" else element
+    return _OUTPUT_NUMBER if element.get("type") == "number" else element
 
 
 def _row(spec: TensorSpec, element: Schema) -> Schema:

@@ -200,6 +200,7 @@ def wsgi_app(api: RestApi) -> Callable[[dict[str, Any], Callable[..., Any]], Ite
 
     for rule, defaults in (("/", {"path": ""}), ("/<path:path>", None)):
         flask.add_url_rule(rule, view_func=view, defaults=defaults, methods=_METHODS, provide_automatic_options=False)
+    flask.register_error_handler(404, lambda _: view(""))  # a path with a line break fits no rule of Flask's
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("CONTENT_LENGTH", "").startswith("-"):  # it would be read until the connection ends

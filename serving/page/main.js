@@ -84,7 +84,7 @@ function line(model, version, index, rates, chosen) {
     cells.map((text, at) => el("td", { class: text ? "num" : "num none", "data-label": traffic.COLUMNS[at] }, text)),
     el("td", { class: "act" }, version.state === "AVAILABLE"
       ? el("a", { class: "button", href: toHash(here), "data-key": toHash(here), "aria-current": isChosen ? "true" : false,
-        "aria-label": `Open ${model.name} version ${version.version}` }, isChosen ? "Open" : "Open") : null));
+        "aria-label": `Open ${model.name} version ${version.version}` }, "Open") : null));
 }
 
 async function open(chosen) {

@@ -6,7 +6,7 @@ import { el, fill, labelled, select } from "./dom.js";
 import * as pictures from "./picture.js";
 import { exampleRow, isTooLong, request, toText, unaskable, verb } from "./signature.js";
 
-// version: as /ui/models/NAME/versions/N.json has it. base: the server's address. newId: for groups of radio buttons.
+// version: as /ui/models/NAME/versions/N.json has it. base: the server's address.
 export function form(version, base) {
   const signatures = version.signatures.filter((each) => !unaskable(each));
   if (signatures.length === 0) {

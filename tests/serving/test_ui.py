@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +127,24 @@ def test_the_examples_of_the_description_are_answered(server: Any) -> None:
     ]
     assert len(bodies) == 6
     assert [server.post(path, body).status for path, body in bodies] == [200] * 6
+
+
+def test_schemathesis_accepts_the_description(server: Any, tmp_path: Path) -> None:
+    """Status codes, types, schemas, and what is taken and refused are as /openapi.json says.
+
+    Methods that it does not name are left out: TensorFlow Serving answers those in ways of its own. So are tf.Examples,
+    whose lists may not mix 1 and 1.0, which JSON Schema cannot tell apart.
+    """
+    (tmp_path / "schemathesis.toml").write_text("[phases.coverage]\nunexpected-methods = []\n")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", "--seed=1", "--max-examples=8", "--no-color",
+            "--include-path-regex=/v1/models/(digits|linear|[{])", "--exclude-checks=unsupported_method",
+            "--exclude-path-regex=:(classify|regress)$",
+            "--phases=examples,coverage,fuzzing", "--generation-database=none",
+            f"http://127.0.0.1:{server.rest_port}/openapi.json",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert json.loads(server.ask("GET", "/openapi.json").body)["openapi"] == "3.1.0"
