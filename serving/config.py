@@ -99,7 +99,7 @@ OWN_FLAGS = (
     Flag("op_library", "", "files with more operations for TensorFlow's models, comma list"),
     Flag("serve_what_loads", False, "a model that is missing or broken keeps no other one from being served"),
     Flag("json", False, "print addresses and models as JSON once all is served"),
-    Flag("ui", False, "a page for people at the REST port: models, versions, traffic, and a form to try them"),
+    Flag("ui", False, "a page for people at the REST port: models, versions, signatures, and a form to try them"),
     Flag("openapi", False, "/openapi.json at the REST port describes the REST API of these models; --ui brings it too"),
 )
 """What tensorflow_model_server does not have."""
