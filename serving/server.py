@@ -12,13 +12,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from keraship.errors import ServerError
-from keraship.serving.backend import BackendOptions, open_backend
+from keraship.serving.backend import Backend, BackendOptions, open_backend
 from keraship.serving.config_poller import ConfigPoller
 from keraship.serving.engine import Engine, EngineOptions
 from keraship.serving.grpc_methods import GrpcMethods, GrpcOptions
 from keraship.serving.manager import ManagerOptions, ModelManager
 from keraship.serving.reload_method import ReloadMethod
 from keraship.serving.repository import Repository, RepositoryOptions
+from keraship.serving.scheduling import SchedulingOptions, scheduled
 from keraship.serving.servable import Servable
 from keraship.serving.versions import ModelConfig
 from keraship.serving.warmup import WarmupOptions, warm_up
@@ -58,6 +59,7 @@ class ServerOptions:
     manager: ManagerOptions = field(default_factory=lambda: ManagerOptions(until_first_failure=True))
     repository: RepositoryOptions = field(default_factory=RepositoryOptions)
     backend: BackendOptions = field(default_factory=BackendOptions)
+    scheduling: SchedulingOptions = field(default_factory=SchedulingOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     grpc: GrpcOptions = field(default_factory=GrpcOptions)
     warmup: WarmupOptions = field(default_factory=WarmupOptions)
@@ -122,13 +124,21 @@ class Server:
         self.close()
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
-        servable = Servable(name, version, open_backend(path, self._options.backend), path)
+        servable = Servable(name, version, self._open(path), path)
         try:
             warm_up(servable, path, self._options.warmup)
         except BaseException:
             servable.backend.close()
             raise
         return servable
+
+    def _open(self, path: Path) -> Backend:
+        backend = open_backend(path, self._options.backend)
+        try:
+            return scheduled(backend, path, self._options.scheduling)
+        except BaseException:
+            backend.close()
+            raise
 
     def _start_grpc(self) -> None:
         from keraship.serving.grpc_server import GrpcServer, GrpcServerOptions
