@@ -155,7 +155,7 @@ class Sizes:
     Seconds a row are kept by powers of two, as moving averages; an old finding is tried again now and then.
     """
 
-    _ENOUGH = 3
+    ENOUGH = 3
     _GAIN = 0.97
     _AGAIN = 1000
 
@@ -172,20 +172,22 @@ class Sizes:
         self._seconds[level] = new if count == 1 else old + (new - old) * max(1 / count, 0.1)
         self._runs += 1
         if self._runs % self._AGAIN == 0:
-            self._counts = {level: min(count, self._ENOUGH - 1) for level, count in self._counts.items()}
+            self._counts = {level: min(count, self.ENOUGH - 1) for level, count in self._counts.items()}
 
     def limit(self) -> int:
         """The most rows that the next run is to have."""
         level = 0
-        while 2 ** (level + 1) <= MAX_ROWS and self._is_worth(level + 1):
+        while self._is_known(level) and 2 ** (level + 1) <= MAX_ROWS and self._is_worth(level + 1):
             level += 1
         return min(int(2 ** (level + 1)) - 1, MAX_ROWS)
 
+    def _is_known(self, level: int) -> bool:
+        return self._counts.get(level, 0) >= self.ENOUGH
+
     def _is_worth(self, level: int) -> bool:
-        if self._counts.get(level, 0) < self._ENOUGH:
-            return True
+        """Whether it is to be tried, or was found to be better than all below it."""
         known = [self._seconds[each] for each in range(level) if each in self._seconds]
-        return not known or self._seconds[level] < min(known) * self._GAIN
+        return not self._is_known(level) or self._seconds[level] < min(known) * self._GAIN
 
 
 def cores() -> int:

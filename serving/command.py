@@ -223,6 +223,7 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
             prefer_tflite=flags.on("prefer_tflite_model"),
             tflite_interpreters=flags.number("num_tflite_pools"),
         ),
+        scheduling=_scheduling(flags),
         engine=EngineOptions(check_method=flags.on("enable_signature_method_name_check")),
         grpc=GrpcOptions(tensor_content=flags.on("enable_serialization_as_tensor_content")),
         warmup=WarmupOptions(
@@ -230,6 +231,18 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
             flags.number("num_request_iterations_for_warmup"),
             check_method=flags.on("enable_signature_method_name_check"),
         ),
+    )
+
+
+def _scheduling(flags: Flags) -> Any:
+    from keraship.serving.batch_session import BatchingOptions, read_batching
+    from keraship.serving.scheduling import SchedulingOptions
+
+    file = flags.text("batching_parameters_file")
+    batching = read_batching(file) if file else BatchingOptions()
+    return SchedulingOptions(
+        batching=batching if flags.on("enable_batching") else None,
+        per_version=flags.on("enable_per_model_batching_parameters"),
     )
 
 

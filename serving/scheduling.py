@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keraship import bundle
 from keraship.errors import BundleError
-from keraship.serving.backend import Backend
+from keraship.serving.backend import Backend, JointBackend
 from keraship.serving.batch_session import PARAMETERS_FILE, BatchingOptions, BatchSession, read_batching
 from keraship.serving.batch_while_busy import BatchWhileBusy, Observer
 
@@ -28,6 +28,13 @@ def scheduled(
     backend: Backend, version_dir: Path, options: SchedulingOptions, observer: Observer | None = None
 ) -> Backend:
     """The backend behind the queue that it is to have, or as it is; raises StatusError for wrong parameters."""
+    queued = _queued(backend, version_dir, options, observer)
+    if isinstance(backend, JointBackend):
+        vars(queued)["run_together"] = backend.run_together  # several signatures at once are one run of their own
+    return queued
+
+
+def _queued(backend: Backend, version_dir: Path, options: SchedulingOptions, observer: Observer | None) -> Backend:
     if options.batching is not None:
         own = version_dir / PARAMETERS_FILE
         parameters = read_batching(own) if options.per_version and own.is_file() else options.batching
