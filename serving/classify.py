@@ -52,7 +52,7 @@ class Classified:
 def classify(servable: Servable, call: ExamplesCall) -> Classified:
     """Run `call`; raises StatusError."""
     name, signature = find_signature(servable, call.signature_name, "No signature was found with the name")
-    outputs = run(servable, name, call, outputs_of(signature, check_method=call.check_method))
+    outputs = run(servable, name, call, outputs_of(signature, check_method=call.check_method), api="Classify")
     classes = read_classes(outputs, len(call.examples))
     return Classified(servable.name, servable.version, name, classes)
 

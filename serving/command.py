@@ -180,6 +180,7 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
     from keraship.serving.engine import EngineOptions
     from keraship.serving.grpc_methods import GrpcOptions
     from keraship.serving.manager import ManagerOptions
+    from keraship.serving.monitoring import read_monitoring
     from keraship.serving.repository import RepositoryOptions
     from keraship.serving.server import ServerOptions
     from keraship.serving.warmup import WarmupOptions
@@ -196,6 +197,7 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
         rest_threads=max(flags.number("rest_api_num_threads"), 1),
         rest_timeout=timeout_ms / 1000 if timeout_ms > 0 else None,
         rest_cors=flags.on("rest_api_enable_cors_support"),
+        metrics_path=read_monitoring(flags.text("monitoring_config_file")) if flags.number("rest_api_port") else None,
         ui=flags.on("ui"),
         openapi=flags.on("openapi") or flags.on("ui"),
         channel_arguments=config.channel_arguments(flags),

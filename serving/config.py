@@ -74,7 +74,7 @@ FLAGS = (
     Flag("enable_model_warmup", True, "run a version's recorded requests before it is served"),
     Flag("num_request_iterations_for_warmup", 0, "how often each of them is run"),
     Flag("version", False, "print the version and end"),
-    Flag("monitoring_config_file", ""),
+    Flag("monitoring_config_file", "", "text MonitoringConfig: a page for Prometheus"),
     Flag("remove_unused_fields_from_bundle_metagraph", True),
     Flag("prefer_tflite_model", False, "run a version's model.tflite where it has one"),
     Flag("num_tflite_pools", _CORES, "runs of a model.tflite at once"),

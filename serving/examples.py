@@ -5,6 +5,7 @@ Source: tensorflow_serving/servables/tensorflow/util.cc.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from google.protobuf import text_format
 from keraship import dtypes
 from keraship.errors import InvalidArgument
 from keraship.serving.backend import Array
+from keraship.serving.request_metrics import count_run
 from keraship.serving.servable import Servable
 from keraship.signature import DEFAULT_SIGNATURE, format_shape
 
@@ -58,13 +60,15 @@ def find_signature(servable: Servable, name: str, absent: str) -> tuple[str, Any
     return name, servable.backend.signature_defs.signature_def[name]
 
 
-def run(servable: Servable, name: str, call: ExamplesCall, outputs: Collection[str]) -> dict[str, Array]:
-    """The outputs asked for, by name, of a signature that takes examples."""
+def run(servable: Servable, name: str, call: ExamplesCall, outputs: Collection[str], *, api: str) -> dict[str, Array]:
+    """The outputs asked for, by name, of a signature that takes examples; api: "Classify" or "Regress"."""
     outputs = list(outputs)
     inputs: Mapping[str, Array] = {INPUTS: to_array(call.examples)}
     if name not in servable.backend.signatures:  # its tensors are such as nobody can send, sparse ones
         raise InvalidArgument(f"No signature was found with the name: {name}")
+    begin = time.perf_counter()
     arrays = servable.backend.run(name, inputs, outputs, timeout=call.timeout)
+    count_run(servable.name, api, time.perf_counter() - begin)
     return dict(zip(outputs, arrays, strict=True))
 
 

@@ -19,6 +19,7 @@ from keraship.serving.engine import Engine, ModelSpec
 from keraship.serving.examples import ExamplesCall, read_input
 from keraship.serving.multi_inference import MultiInferenceCall, read_tasks
 from keraship.serving.prediction import PredictCall, Prediction
+from keraship.serving.request_metrics import count_call, counted
 from keraship.serving.servable import VersionStatus
 from keraship.serving.status import CODES
 from keraship.wire import to_array, to_tensor
@@ -59,9 +60,9 @@ class GrpcMethods:
         self._engine = engine
         self._encoding: Encoding = "tensor_content" if options and options.tensor_content else "values"
         self._methods: dict[str, Method] = {
-            "Predict": self._predict,
-            "Classify": self._classify,
-            "Regress": self._regress,
+            "Predict": counted("Predict", self._predict),
+            "Classify": counted("Classify", self._classify),
+            "Regress": counted("Regress", self._regress),
             "MultiInference": self._multi_inference,
             "GetModelMetadata": self._metadata,
             "GetModelStatus": self._status,
@@ -126,7 +127,11 @@ class GrpcMethods:
             output_names=names,
             timeout=deadline,
         )
-        answer: bytes = self._write_prediction(self._engine.predict(_read_spec(model_spec), call)).SerializeToString()
+
+        def run() -> Any:
+            return self._write_prediction(self._engine.predict(_read_spec(model_spec), call))
+
+        answer: bytes = count_call(model_spec.name, "Predict", run).SerializeToString()
         return answer
 
     def _write_prediction(self, prediction: Prediction) -> Any:

@@ -14,6 +14,7 @@ from keraship.serving import classify, regress
 from keraship.serving.backend import Array, JointBackend
 from keraship.serving.classify import Classes
 from keraship.serving.examples import INPUTS, find_signature, to_array
+from keraship.serving.request_metrics import count_examples
 from keraship.serving.servable import Servable
 from keraship.signature import DEFAULT_SIGNATURE
 
@@ -77,6 +78,7 @@ def multi_inference(servable: Servable, call: MultiInferenceCall) -> MultiInferr
     """Run `call`; raises StatusError."""
     wanted = _wanted(servable, call)
     outputs = _run(servable, wanted, to_array(call.examples), call.timeout)
+    count_examples(servable.name, len(call.examples))
     results = [
         TaskResult(name, _METHODS[task.method_name].read(outputs[name], len(call.examples)))
         for name, task in zip(wanted, call.tasks, strict=True)

@@ -5,12 +5,14 @@ Source: tensorflow_serving/servables/tensorflow/predict_util.cc, tensorflow/cc/s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keraship.errors import FailedPrecondition, Internal, InvalidArgument
 from keraship.serving.backend import Array
+from keraship.serving.request_metrics import count_run
 from keraship.serving.servable import Servable
 from keraship.signature import DEFAULT_SIGNATURE, Signature
 
@@ -57,7 +59,9 @@ def predict(servable: Servable, call: PredictCall) -> Prediction:
         )
     inputs = _read_inputs(signature, call, backend.defaults.get(name, {}))
     outputs = _output_names(signature, call.output_names)
+    begin = time.perf_counter()
     arrays = backend.run(name, inputs, outputs, timeout=call.timeout)
+    count_run(servable.name, "Predict", time.perf_counter() - begin)
     return Prediction(servable.name, servable.version, name, dict(zip(outputs, arrays, strict=True)))
 
 

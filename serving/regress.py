@@ -30,7 +30,7 @@ class Regressed:
 def regress(servable: Servable, call: ExamplesCall) -> Regressed:
     """Run `call`; raises StatusError."""
     name, signature = find_signature(servable, call.signature_name, "No signature was found with the name")
-    outputs = run(servable, name, call, outputs_of(signature, check_method=call.check_method))
+    outputs = run(servable, name, call, outputs_of(signature, check_method=call.check_method), api="Regress")
     values = read_values(outputs[OUTPUTS], len(call.examples))
     return Regressed(servable.name, servable.version, name, values)
 

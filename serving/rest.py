@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,7 @@ from keraship.serving.examples import ExamplesCall
 from keraship.serving.grpc_methods import status_response
 from keraship.serving.json_text import quote, to_bytes
 from keraship.serving.prediction import PredictCall
+from keraship.serving.request_metrics import count_request
 from keraship.serving.rest_answer import write_response
 from keraship.serving.rest_examples import read_examples, write_classes, write_values
 from keraship.serving.rest_json import read_inputs, read_request
@@ -71,60 +73,85 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back."""
+    """What goes back. code: the status code's name, of which an HTTP status stands for several."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
+    code: str = "OK"
 
+
+_WITHOUT_BODY = Response(400, code="INVALID_ARGUMENT")  # TensorFlow Serving forgets it where a version is no int64
 
 Page = Callable[[Request], "Response | None"]
 """Answers paths outside of /v1/; None for those that are not its own."""
 
 
 class RestApi:
-    """The answers of an engine, over HTTP; beside them pages, of which the first that knows a path answers it."""
+    """The answers of an engine, over HTTP; beside them pages, of which the first that knows a path answers it.
 
-    def __init__(self, engine: Engine, options: RestOptions | None = None, pages: Sequence[Page] = ()) -> None:
+    placed: pages by their paths, without a query; they come before all else, by whatever method.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: RestOptions | None = None,
+        pages: Sequence[Page] = (),
+        placed: Mapping[str, Page] | None = None,
+    ) -> None:
         self._engine = engine
         self._options = options or RestOptions()
         self._pages = tuple(pages)
+        self._placed = dict(placed or {})
 
     def handle(self, request: Request) -> Response:
         """Answer one request; never raises: what nobody foresaw is 500 "internal", and in full in the log."""
         if request.method not in _METHODS:
             return _html_error(HTTPStatus.NOT_IMPLEMENTED)
-        is_api = _API.match(request.target) is not None
+        page = self._placed.get(request.target.partition("?")[0])
+        if page is None and _API.match(request.target):
+            return self._api(request)
+        return self._guard(request, page or self._page)
+
+    def _api(self, request: Request) -> Response:
+        begin = time.perf_counter()
+        match = _match(request)
+        response = self._guard(request, lambda request: self._route(request, match))
+        model, verb = ("", "") if match is None else (unquoted(match[1] or ""), match[4] if match.re is _POST else "")
+        spent = time.perf_counter() - begin
+        count_request(model, response.code, api=verb, entrypoint="REST", seconds=spent)
+        if not self._options.cors:
+            return response
+        return replace(response, headers={**response.headers, **_CORS})
+
+    def _guard(self, request: Request, answer: Page) -> Response:
         try:
-            response = self._route(request) if is_api else self._page(request)
+            return answer(request) or _html_error(HTTPStatus.NOT_FOUND)
         except StatusError as error:
-            response = _json_error(error)
+            return _json_error(error)
         except Exception:
             _LOG.exception("%s %s failed in a way that nobody foresaw", request.method, request.target)
-            response = _json_error(Internal("internal"))
-        if not (is_api and self._options.cors):
-            return response
-        return Response(response.status, response.body, {**response.headers, **_CORS})
+            return _json_error(Internal("internal"))
 
-    def _page(self, request: Request) -> Response:
+    def _page(self, request: Request) -> Response | None:
         answers = (page(request) for page in self._pages)
-        return next((answer for answer in answers if answer is not None), _html_error(HTTPStatus.NOT_FOUND))
+        return next((answer for answer in answers if answer is not None), None)
 
-    def _route(self, request: Request) -> Response:
+    def _route(self, request: Request, match: re.Match[str] | None) -> Response:
         if request.method == "OPTIONS":
-            allowed = _ORIGIN.search(request.headers.get("origin", ""))
-            return Response(200 if allowed else 400, headers={})
-        if request.method == "POST" and (match := _POST.fullmatch(request.target)):
-            return self._post(request, match)
-        if request.method == "GET" and (match := _GET.fullmatch(request.target)):
-            return self._get(match)
-        raise _malformed(request)
+            if _ORIGIN.search(request.headers.get("origin", "")):
+                return Response(200, headers={})
+            return Response(400, headers={}, code="FAILED_PRECONDITION")
+        if match is None:
+            raise _malformed(request)
+        return self._post(request, match) if match.re is _POST else self._get(match)
 
     def _post(self, request: Request, match: re.Match[str]) -> Response:
         name, version, label, verb = match.groups()
         spec = _spec(name, version, label)
         if spec is None:
-            return Response(400)  # TensorFlow Serving forgets the body here
+            return _WITHOUT_BODY
         if verb not in _VERBS:
             raise _malformed(request)
         return _VERBS[verb](self, spec, _inflated(request))
@@ -159,7 +186,7 @@ class RestApi:
             raise InvalidArgument("Missing model name in request.")
         spec = _spec(name, version, label)
         if spec is None:
-            return Response(400)
+            return _WITHOUT_BODY
         return Response(200, to_bytes(self._metadata(spec) if verb == "metadata" else self._status(spec)))
 
     def _status(self, spec: ModelSpec) -> str:
@@ -285,7 +312,14 @@ _ALL_FIELDS = _find_all_fields_setting()
 
 
 def _json_error(error: StatusError) -> Response:
-    return Response(CODES[error.code].http, to_bytes(f'{{\n    "error": {quote(error.details)}\n}}'))
+    body = to_bytes(f'{{\n    "error": {quote(error.details)}\n}}')
+    return Response(CODES[error.code].http, body, code=error.code)
+
+
+def _match(request: Request) -> re.Match[str] | None:
+    """What the path says; None where it says nothing that goes with the method."""
+    pattern = {"POST": _POST, "GET": _GET}.get(request.method)
+    return None if pattern is None else pattern.fullmatch(request.target)
 
 
 def _malformed(request: Request) -> InvalidArgument:

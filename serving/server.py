@@ -19,6 +19,7 @@ from keraship.serving.grpc_methods import GrpcMethods, GrpcOptions
 from keraship.serving.manager import ManagerOptions, ModelManager
 from keraship.serving.reload_method import ReloadMethod
 from keraship.serving.repository import Repository, RepositoryOptions
+from keraship.serving.request_metrics import REGISTRY, counted_load
 from keraship.serving.scheduling import SchedulingOptions, scheduled
 from keraship.serving.servable import Servable
 from keraship.serving.versions import ModelConfig
@@ -40,6 +41,7 @@ class ServerOptions:
     config_file: read again every config_poll_seconds, where that is not 0.
     strict: a REST port that cannot be had is the end; otherwise gRPC is served without REST.
     rest_timeout: seconds; None for ever. ui, openapi: whether the REST port has the page for people and /openapi.json.
+    metrics_path: where REST has the page for Prometheus; None for nowhere.
     """
 
     models: tuple[ModelConfig, ...] | None
@@ -63,6 +65,7 @@ class ServerOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     grpc: GrpcOptions = field(default_factory=GrpcOptions)
     warmup: WarmupOptions = field(default_factory=WarmupOptions)
+    metrics_path: str | None = None
 
 
 class Server:
@@ -124,7 +127,8 @@ class Server:
         self.close()
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
-        servable = Servable(name, version, self._open(path), path)
+        with counted_load(str(path)):
+            servable = Servable(name, version, self._open(path), path)
         try:
             warm_up(servable, path, self._options.warmup)
         except BaseException:
@@ -145,7 +149,7 @@ class Server:
 
         options = self._options
         self._grpc = GrpcServer(
-            GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager)),
+            GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager, REGISTRY.first_value)),
             GrpcServerOptions(options.port, options.socket_path, options.grpc_threads, options.channel_arguments),
         )
         self._grpc.start()
@@ -178,9 +182,18 @@ class Server:
 
         options = self._options
         api = RestApi(
-            self.engine, RestOptions(timeout=options.rest_timeout, cors=options.rest_cors), list(self._pages())
+            self.engine,
+            RestOptions(timeout=options.rest_timeout, cors=options.rest_cors),
+            list(self._pages()),
+            self._placed(),
         )
         return RestServer(wsgi_app(api), port, threads=options.rest_threads)
+
+    def _placed(self) -> dict[str, Page]:
+        from keraship.serving.monitoring import metrics_page
+
+        path = self._options.metrics_path
+        return {} if path is None else {path: metrics_page(path, REGISTRY.text)}
 
     def _pages(self) -> Iterator[Page]:
         if self._options.ui:
