@@ -157,7 +157,7 @@ def _run(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool) ->
 
     keep_large_blocks_apart()
     if flags.number("rest_api_port"):
-        require("serve", "flask", "cheroot")
+        require("serve", "flask", "uvicorn", "httptools")
     for name in config.without_effect(flags):
         logging.getLogger(__name__).warning("--%s has no effect yet", name)
     server = Server(_options(flags, models, strict=strict))
