@@ -84,17 +84,27 @@ class BatchWhileBusy:
                 mine.batch = [mine.task]
             else:
                 self._queue.append(mine)
-        if mine.batch is None and not mine.task.done.wait(mine.task.left):
-            with self._lock:
-                if mine in self._queue:
-                    self._queue.remove(mine)
-                    raise DeadlineExceeded("the deadline passed before the model could run")
-            mine.task.done.wait()  # it is in a run already
+        if mine.batch is None:
+            self._wait(mine)
         if mine.batch is not None:
             try:
                 self._lead(mine, mine.batch)
             finally:
                 self._hand_over()
+
+    def _wait(self, mine: _Waiting) -> None:
+        """Until somebody ran it, or until it is to be run here."""
+        if not mine.task.done.wait(mine.task.left) and self._withdraw(mine):
+            raise DeadlineExceeded("the deadline passed before the model could run")
+        mine.task.done.wait()  # it is in a run already
+
+    def _withdraw(self, mine: _Waiting) -> bool:
+        """Out of the queue, if it is still there."""
+        with self._lock:
+            found = mine in self._queue
+            if found:
+                self._queue.remove(mine)
+            return found
 
     def _lead(self, mine: _Waiting, batch: list[Task]) -> None:
         begin = time.monotonic()

@@ -18,6 +18,8 @@ from keraship.serving.backend import Array, Backend
 
 Outputs = list[Array]
 
+_ENDLESS_SECONDS = 1e6  # gRPC's "no deadline" is one in centuries, for which no clock waits
+
 
 @dataclass(eq=False)
 class Task:
@@ -67,7 +69,7 @@ def make_task(
     sizes = {len(array) if array.ndim else None for array in inputs.values()}
     if len(sizes) != 1 or None in sizes:
         return None
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None or timeout > _ENDLESS_SECONDS else time.monotonic() + timeout
     return Task(signature_name, inputs, tuple(output_names), sizes.pop() or 0, deadline)
 
 

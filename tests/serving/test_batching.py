@@ -138,6 +138,19 @@ def test_a_deadline_that_passes_in_the_queue_ends_that_request_only() -> None:
         assert (first.result(30), patient.result(30)) == ([[2]], [[4]])
 
 
+def test_a_call_without_a_deadline_waits() -> None:
+    """gRPC says so by a number of seconds that no clock can wait for."""
+    gate = threading.Event()
+    backend = held(Doubling(gate=gate))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, backend, rows(1), 9.2e18)
+        wait_until(lambda: backend._free == 0)
+        second = pool.submit(ask, backend, rows(2), 9.2e18)
+        wait_until(lambda: len(backend._queue) == 1)
+        gate.set()
+        assert (first.result(30), second.result(30)) == ([[2]], [[4]])
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_many_callers_get_their_own_answers(together: bool) -> None:
     model = Doubling(0.0005)
