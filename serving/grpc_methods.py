@@ -40,6 +40,7 @@ from keraship.wire.tensor import Encoding
 _LOG = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
+_LARGE = 2**15  # bytes from which a walk by hand is cheaper than protobuf's copies
 _PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 
 Method = Callable[[Any, float | None], Any]
@@ -88,7 +89,8 @@ class GrpcMethods:
         handler = self._methods.get(method.rpartition("/")[2])
         if method not in METHODS or handler is None:
             raise Unimplemented(f"{method} is not served")
-        if method == _PREDICT and (read := read_predict_request(request)) is not None:
+        is_large = method == _PREDICT and len(request) >= _LARGE
+        if is_large and (read := read_predict_request(request)) is not None:
             quick = self._predict_read(*read, deadline)
             if quick is not None:
                 return quick
