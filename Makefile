@@ -61,6 +61,8 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/hot_swaps.py
 	$(BIN)/python benchmarks/hot_swaps.py
 
 # Every model of the zoo as every artifact, into docs/matrix.md; goes on where it was interrupted.
