@@ -72,12 +72,40 @@ class RestServer:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Hands on a request's target as it was sent, whatever it is; uvicorn would take it apart, and refuse some."""
+    """Hands on a request's target as it was sent, whatever it is; uvicorn would take it apart, and refuse some.
+
+    A connection that does not send a request's head in time is closed, which uvicorn leaves open.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait_for_head()
 
     def on_headers_complete(self) -> None:
+        self._head_is_here()
         self.scope["target"] = self.url.decode("latin-1")  # type: ignore[typeddict-unknown-key]
         self.url = b"/"
         super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_IDLE_SECONDS, self.transport.close)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
