@@ -81,6 +81,8 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
             return None
 
         def answer(request: bytes, context: Any) -> bytes:
+            if not context.is_active():  # the caller left while the call waited for a thread
+                return b""
             try:
                 return self._methods.unary(
                     method, request, metadata=context.invocation_metadata(), deadline=context.time_remaining()
