@@ -201,6 +201,7 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
         ui=flags.on("ui"),
         openapi=flags.on("openapi") or flags.on("ui"),
         channel_arguments=config.channel_arguments(flags),
+        grpc_health=flags.on("enable_grpc_healthcheck_service"),
         strict=strict,
         manager=ManagerOptions(
             poll_seconds=flags.number("file_system_poll_wait_seconds"),

@@ -86,7 +86,7 @@ FLAGS = (
     Flag("thread_pool_factory_config_file", ""),
     Flag("mixed_precision", ""),
     Flag("skip_initialize_tpu", False),
-    Flag("enable_grpc_healthcheck_service", False),
+    Flag("enable_grpc_healthcheck_service", False, "grpc.health.v1.Health beside the API"),
     Flag("enable_serialization_as_tensor_content", False, "gRPC answers in tensor_content"),
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core would say in its o
 import grpc
 
 from keraship.errors import ServerError, StatusError
+from keraship.serving.grpc_health import HealthHandler
 from keraship.serving.grpc_methods import GrpcMethods
 from keraship.serving.status import CODES, grpc_details
 from keraship.wire.messages import METHODS
@@ -24,13 +25,14 @@ class GrpcServerOptions:
     """Where and how to listen.
 
     port: on all of IPv4; 0 for none. socket_path: a unix socket too. threads: how many calls run at once.
-    channel_arguments: gRPC's own, over ours.
+    channel_arguments: gRPC's own, over ours. health: whether grpc.health.v1.Health is there.
     """
 
     port: int = 8500
     socket_path: str = ""
     threads: int = 8
     channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
+    health: bool = False
 
 
 class GrpcServer:
@@ -40,9 +42,10 @@ class GrpcServer:
     """
 
     def __init__(self, methods: GrpcMethods, options: GrpcServerOptions) -> None:
+        self._health = HealthHandler(options.threads // 4) if options.health else None
         self._server = grpc.server(
             ThreadPoolExecutor(options.threads, "grpc"),
-            handlers=(_Handler(methods),),
+            handlers=(_Handler(methods), *([self._health] if self._health else [])),
             options=_channel_arguments(options.channel_arguments),
         )
         if options.port:
@@ -56,6 +59,8 @@ class GrpcServer:
 
     def stop(self, grace: float) -> Callable[[], Any]:
         """Take no more calls; returns at once, with a function that waits for those under way, `grace` seconds."""
+        if self._health:
+            self._health.end()
         stopped = self._server.stop(grace)
         wait: Callable[[], Any] = stopped.wait
         return wait

@@ -42,6 +42,7 @@ class ServerOptions:
     strict: a REST port that cannot be had is the end; otherwise gRPC is served without REST.
     rest_timeout: seconds; None for ever. ui, openapi: whether the REST port has the page for people and /openapi.json.
     metrics_path: where REST has the page for Prometheus; None for nowhere.
+    grpc_health: whether gRPC has the service for health checks.
     """
 
     models: tuple[ModelConfig, ...] | None
@@ -66,6 +67,7 @@ class ServerOptions:
     grpc: GrpcOptions = field(default_factory=GrpcOptions)
     warmup: WarmupOptions = field(default_factory=WarmupOptions)
     metrics_path: str | None = None
+    grpc_health: bool = False
 
 
 class Server:
@@ -150,7 +152,9 @@ class Server:
         options = self._options
         self._grpc = GrpcServer(
             GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager, REGISTRY.first_value)),
-            GrpcServerOptions(options.port, options.socket_path, options.grpc_threads, options.channel_arguments),
+            GrpcServerOptions(
+                options.port, options.socket_path, options.grpc_threads, options.channel_arguments, options.grpc_health
+            ),
         )
         self._grpc.start()
         if options.port:
