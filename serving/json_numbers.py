@@ -24,6 +24,7 @@ _TAIL = re.compile(rb'[ \t\r\n]*(?:,[ \t\r\n]*"signature_name"[ \t\r\n]*:[ \t\r\
                    re.ASCII)  # fmt: skip
 _NUMBERS_AND_SPACE = b"0123456789.eE+- \t\r\n"
 _MAX_RANK = 32
+_NOT_SUCH = (TypeError, ValueError, RuntimeError)  # the last: whole numbers beyond 64 bits, too deep a nesting
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Numbers:
         """The elements as int64; None where one is none, written 1.0 for instance."""
         try:
             return _elements(self.text, "i", np.int64).reshape(self.doubles.shape)
-        except (TypeError, ValueError):
+        except _NOT_SUCH:
             return None
 
 
@@ -67,7 +68,7 @@ def _doubles(text: bytes, shape: tuple[int, ...]) -> Array | None:
     """The elements, where the text is JSON and has a number wherever the brackets have place for one."""
     try:
         return _elements(text, "d", np.float64).reshape(shape)
-    except (TypeError, ValueError):
+    except _NOT_SUCH:
         return None
 
 

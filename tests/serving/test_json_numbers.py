@@ -42,6 +42,7 @@ def outcome(request: JsonRequest | None, body: bytes, dtype: str) -> Any:
 @example(value={"instances": [[1, 2]]}, edits=[(14, b",")], dtype="float32")
 @example(value={"instances": [1e308]}, edits=[], dtype="float32")
 @example(value={"instances": [2**31]}, edits=[], dtype="int32")
+@example(value={"instances": [2**64]}, edits=[], dtype="float32")
 def test_the_careful_reader_agrees(value: Any, edits: list[tuple[int, bytes]], dtype: str) -> None:
     body = json.dumps(value).encode()
     for at, what in edits:
@@ -74,6 +75,7 @@ LEFT = [b'{"instances": []}', b'{"instances": [[]]}', b'{"instances": [[1], [1, 
         b'{"instances": [1,, 2]}', b'{"instances": [1 2]}', b'{"instances": [true]}',
         b'{"instances": [1], "inputs": [1]}',
         b'{"instances": [1]} x', b'{"instances": [NaN]}', b'{"instances": [1e999]}', b'{"instances": [01]}',
+        b'{"instances": [18446744073709551616]}', b'{"instances": [-123456789012345678901234567890]}',
         b'\xef\xbb\xbf{"instances": [1]}', b"", b"]", b"{}"]  # fmt: skip
 
 
