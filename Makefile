@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-exporter test-others thorough chaos test-versions test-ovmsclient lint format wire schema benchmarks matrix clean
+.PHONY: demo test test-exporter test-others thorough chaos fuzz test-versions test-ovmsclient lint format wire schema benchmarks matrix clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -29,6 +29,10 @@ thorough: $(INSTALLED)
 # 10,000 calls through a proxy that breaks connections, to servers that are killed.
 chaos: $(INSTALLED)
 	$(BIN)/python benchmarks/chaos.py
+
+# A million hostile requests, random and led by coverage.
+fuzz: $(INSTALLED)
+	$(BIN)/python benchmarks/fuzz.py
 
 # The client on the oldest and the newest grpcio and protobuf, each in an environment of its own.
 test-versions: $(INSTALLED)

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.conformance.ask import _body, full_path, read_text  # noqa: E402
-from tests.conformance.case import METHODS as HTTP_METHODS  # noqa: E402
-from tests.conformance.case import Case, read_cases  # noqa: E402
-
-from keraship.wire.messages import METHODS, ReloadConfigRequest  # noqa: E402
+from keraship.wire.messages import METHODS, ReloadConfigRequest
+from tests.conformance.ask import _body, full_path, read_text
+from tests.conformance.case import METHODS as HTTP_METHODS
+from tests.conformance.case import Case, read_cases
 
 REST, GRPC, TEXT = b"rest", b"grpc", b"text"
 LARGEST = 1 << 16
@@ -28,12 +27,14 @@ _PIECES = [
     b"-Infinity", b"-", b"1e400", b"-0", b"0.1e-400", b"\0", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf",
     b'{"b64": "', b'{"b64": "AA=="}', b'"instances": ', b'"inputs": ', b'"signature_name": ', b'"examples": ',
     b'"context": ', b"serving_default", b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", b"\xff\xff\xff\xff\x0f", b"\x0a",
-    b"\x12", b"\x1a", b"\x08", b"\x22", b"%00", b"%ff", b"/versions/", b"/labels/", b"/metadata", b":predict", b"//", b"?",
+    b"\x12", b"\x1a", b"\x08", b"\x22", b"%00", b"%ff", b"/versions/", b"/labels/", b"/metadata", b":predict", b"//",
+    b"?",
 ]  # fmt: skip
 _NUMBERS = [
     b"0", b"-1", b"1", b"127", b"128", b"255", b"256", b"32768", b"65536", b"2147483647", b"2147483648", b"-2147483649",
     b"4294967296", b"9223372036854775807", b"9223372036854775808", b"18446744073709551615", b"18446744073709551616",
-    b"1e308", b"1e309", b"-1e309", b"1e-320", b"1.7976931348623157e308", b"0.1", b"1.0", b"123456789012345678901234567890",
+    b"1e308", b"1e309", b"-1e309", b"1e-320", b"1.7976931348623157e308", b"0.1", b"1.0",
+    b"123456789012345678901234567890",
     b"3.4028236e38", b"16777217", b"01", b"1.", b".5", b"1e", b"+1",
 ]  # fmt: skip
 
@@ -46,7 +47,9 @@ def seeds() -> list[bytes]:
         name="no", base_path="/no/such/folder", model_platform="tensorflow"
     )
     entry.model_version_policy.specific.versions.append(1)
-    text = b'model_config_list { config { name: "a" base_path: "/a" model_version_policy { latest { num_versions: 2 } } } }'
+    text = (
+        b'model_config_list { config { name: "a" base_path: "/a" model_version_policy { latest { num_versions: 2 }}}}'
+    )
     path = b"/tensorflow.serving.ModelService/HandleReloadConfigRequest"
     return [*dict.fromkeys(cases), b"\n".join((GRPC, path, reload.SerializeToString())), b"\n".join((TEXT, b"", text))]
 
