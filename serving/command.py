@@ -14,7 +14,7 @@ import click
 from keraship import __version__
 from keraship.bundle import model_names
 from keraship.cli import print_json
-from keraship.errors import BundleError, ServerError, StatusError
+from keraship.errors import BundleError, InvalidArgument, ServerError, StatusError
 from keraship.extras import require
 from keraship.serving import config
 from keraship.serving.config import BadFlag, Flags
@@ -226,6 +226,11 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
             prefer_tflite=flags.on("prefer_tflite_model"),
             tflite_interpreters=flags.number("num_tflite_pools"),
         ),
+        grpc_tls=_grpc_tls(flags),
+        rest_tls=_rest_tls(flags),
+        health_urls=flags.on("health_urls"),
+        list_models=flags.on("list_models"),
+        drain_seconds=flags.number("drain_seconds"),
         scheduling=_scheduling(flags),
         engine=EngineOptions(check_method=flags.on("enable_signature_method_name_check")),
         grpc=GrpcOptions(tensor_content=flags.on("enable_serialization_as_tensor_content")),
@@ -235,6 +240,22 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
             check_method=flags.on("enable_signature_method_name_check"),
         ),
     )
+
+
+def _grpc_tls(flags: Flags) -> Any:
+    from keraship.serving.tls import read_grpc_tls
+
+    path = flags.text("ssl_config_file")
+    return read_grpc_tls(path) if path else None
+
+
+def _rest_tls(flags: Flags) -> Any:
+    from keraship.serving.tls import read_rest_tls
+
+    certificate, key = flags.text("rest_ssl_certificate_file"), flags.text("rest_ssl_key_file")
+    if bool(certificate) != bool(key):
+        raise InvalidArgument("expected both of --rest_ssl_certificate_file and --rest_ssl_key_file; got one")
+    return read_rest_tls(certificate, key, flags.text("rest_ssl_client_ca_file")) if certificate else None
 
 
 def _scheduling(flags: Flags) -> Any:

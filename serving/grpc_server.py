@@ -21,11 +21,22 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
+class GrpcTls:
+    """PEM, as bytes. custom_ca: who signs clients' certificates, which are asked for with client_verify."""
+
+    server_key: bytes
+    server_cert: bytes
+    custom_ca: bytes = b""
+    client_verify: bool = False
+
+
+@dataclass(frozen=True)
 class GrpcServerOptions:
     """Where and how to listen.
 
     port: on all of IPv4; 0 for none. socket_path: a unix socket too. threads: how many calls run at once.
     channel_arguments: gRPC's own, over ours. health: whether grpc.health.v1.Health is there.
+    tls: without it, plain text.
     """
 
     port: int = 8500
@@ -33,6 +44,7 @@ class GrpcServerOptions:
     threads: int = 8
     channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     health: bool = False
+    tls: GrpcTls | None = None
 
 
 class GrpcServer:
@@ -48,6 +60,7 @@ class GrpcServer:
             handlers=(_Handler(methods), *([self._health] if self._health else [])),
             options=_channel_arguments(options.channel_arguments),
         )
+        self._credentials = _credentials(options.tls) if options.tls else None
         if options.port:
             self._listen(f"0.0.0.0:{options.port}")
         if options.socket_path:
@@ -67,7 +80,11 @@ class GrpcServer:
 
     def _listen(self, address: str) -> None:
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = (
+                self._server.add_secure_port(address, self._credentials)
+                if self._credentials
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise _cannot_listen(address) from error
         if not bound:  # grpcio before 1.60 returned 0 instead
@@ -98,6 +115,12 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
                 return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _credentials(tls: GrpcTls) -> Any:
+    return grpc.ssl_server_credentials(
+        [(tls.server_key, tls.server_cert)], tls.custom_ca or None, require_client_auth=tls.client_verify
+    )
 
 
 def _channel_arguments(given: Mapping[str, int | str]) -> list[tuple[str, int | str]]:

@@ -7,6 +7,7 @@ what the model does; both ways lead to the same `RestApi.handle`.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
@@ -29,6 +30,7 @@ from keraship.serving.request_metrics import count_request
 from keraship.serving.rest_answer import write_response
 from keraship.serving.rest_examples import read_examples, write_classes, write_values
 from keraship.serving.rest_json import read_inputs, read_request
+from keraship.serving.servable import VersionStatus
 from keraship.serving.status import CODES
 from keraship.signature import Signature
 
@@ -55,10 +57,14 @@ _INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True)
 class RestOptions:
-    """timeout: seconds that a prediction may take; None for ever. cors: whether pages of other sites may ask."""
+    """timeout: seconds that a prediction may take; None for ever. cors: whether pages of other sites may ask.
+
+    list_models: whether GET /v1/models lists the models.
+    """
 
     timeout: float | None = 30
     cors: bool = False
+    list_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,8 @@ class RestApi:
 
     def _get(self, match: re.Match[str]) -> Response:
         name, version, label, verb = match.groups()
+        if not name and self._options.list_models:
+            return Response(200, json.dumps({"models": _listed(self._engine.models())}).encode())
         if not name:
             raise InvalidArgument("Missing model name in request.")
         spec = _spec(name, version, label)
@@ -207,6 +215,13 @@ _VERBS: dict[str, Callable[[RestApi, ModelSpec, bytes], Response]] = {
     "classify": RestApi._classify,
     "regress": RestApi._regress,
 }
+
+
+def _listed(models: Mapping[str, Sequence[VersionStatus]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "versions": [{"version": str(each.version), "state": each.state.name} for each in versions]}
+        for name, versions in models.items()
+    ]
 
 
 def wsgi_app(api: RestApi) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ from keraship.serving.versions import ModelConfig
 from keraship.serving.warmup import WarmupOptions, warm_up
 
 if TYPE_CHECKING:
+    from keraship.serving.grpc_server import GrpcTls
     from keraship.serving.rest import Page
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +45,9 @@ class ServerOptions:
     strict: a REST port that cannot be had is the end; otherwise gRPC is served without REST.
     rest_timeout: seconds; None for ever. ui, openapi: whether the REST port has the page for people and /openapi.json.
     metrics_path: where REST has the page for Prometheus; None for nowhere.
-    grpc_health: whether gRPC has the service for health checks.
+    grpc_health: whether gRPC has the service for health checks. grpc_tls, rest_tls: None for plain text.
+    health_urls: whether REST has /livez and /readyz. list_models: whether GET /v1/models lists them.
+    drain_seconds: how long the end is announced by /readyz before no more requests are taken.
     """
 
     models: tuple[ModelConfig, ...] | None
@@ -68,6 +73,11 @@ class ServerOptions:
     warmup: WarmupOptions = field(default_factory=WarmupOptions)
     metrics_path: str | None = None
     grpc_health: bool = False
+    grpc_tls: GrpcTls | None = None
+    rest_tls: ssl.SSLContext | None = None
+    health_urls: bool = False
+    list_models: bool = False
+    drain_seconds: float = 0
 
 
 class Server:
@@ -115,6 +125,8 @@ class Server:
         """Take no more requests, finish those under way, unload the models; False where a load was left behind."""
         self.end()
         self._poller.close()
+        if self._grpc or self._rest:
+            time.sleep(self._options.drain_seconds)
         finish_grpc = self._grpc.stop(GRACE_SECONDS) if self._grpc else None
         if self._rest:
             self._rest.stop()
@@ -153,7 +165,12 @@ class Server:
         self._grpc = GrpcServer(
             GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager, REGISTRY.first_value)),
             GrpcServerOptions(
-                options.port, options.socket_path, options.grpc_threads, options.channel_arguments, options.grpc_health
+                options.port,
+                options.socket_path,
+                options.grpc_threads,
+                options.channel_arguments,
+                options.grpc_health,
+                options.grpc_tls,
             ),
         )
         self._grpc.start()
@@ -187,11 +204,11 @@ class Server:
         options = self._options
         api = RestApi(
             self.engine,
-            RestOptions(timeout=options.rest_timeout, cors=options.rest_cors),
+            RestOptions(options.rest_timeout, cors=options.rest_cors, list_models=options.list_models),
             list(self._pages()),
             self._placed(),
         )
-        return RestServer(wsgi_app(api), port, threads=options.rest_threads)
+        return RestServer(wsgi_app(api), port, threads=options.rest_threads, tls=options.rest_tls)
 
     def _placed(self) -> dict[str, Page]:
         from keraship.serving.monitoring import metrics_page
@@ -200,6 +217,10 @@ class Server:
         return {} if path is None else {path: metrics_page(path, REGISTRY.text)}
 
     def _pages(self) -> Iterator[Page]:
+        if self._options.health_urls:
+            from keraship.serving.health_pages import health_page
+
+            yield health_page(self.engine.models, self._ended.is_set)
         if self._options.ui:
             from keraship.serving.ui import Ui
 
