@@ -231,6 +231,7 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
         health_urls=flags.on("health_urls"),
         list_models=flags.on("list_models"),
         drain_seconds=flags.number("drain_seconds"),
+        request_log=_request_log(flags),
         scheduling=_scheduling(flags),
         engine=EngineOptions(check_method=flags.on("enable_signature_method_name_check")),
         grpc=GrpcOptions(tensor_content=flags.on("enable_serialization_as_tensor_content")),
@@ -256,6 +257,15 @@ def _rest_tls(flags: Flags) -> Any:
     if bool(certificate) != bool(key):
         raise InvalidArgument("expected both of --rest_ssl_certificate_file and --rest_ssl_key_file; got one")
     return read_rest_tls(certificate, key, flags.text("rest_ssl_client_ca_file")) if certificate else None
+
+
+def _request_log(flags: Flags) -> Any:
+    from keraship.serving.request_log import RequestLogOptions
+
+    folder, sampling = flags.text("request_log_dir"), float(flags.values["request_log_sampling"])
+    if not 0 <= sampling <= 1:
+        raise InvalidArgument(f"expected --request_log_sampling from 0 to 1; got {sampling}")
+    return RequestLogOptions(Path(folder), sampling) if folder else None
 
 
 def _scheduling(flags: Flags) -> Any:

@@ -103,6 +103,8 @@ OWN_FLAGS = (
     Flag("rest_ssl_client_ca_file", "", "and who signs the certificates that clients then must show"),
     Flag("health_urls", False, "/livez and /readyz at the REST port"),
     Flag("list_models", False, "GET /v1/models lists the models and their versions"),
+    Flag("request_log_dir", "", "keep requests and answers there, as TFRecords that a version can be warmed up with"),
+    Flag("request_log_sampling", 1.0, "which share of them, from 0 to 1"),
     Flag("drain_seconds", 0, "how long /readyz says no before SIGTERM ends the taking of requests"),
     Flag("json", False, "print addresses and models as JSON once all is served"),
     Flag("ui", False, "a page for people at the REST port: models, versions, signatures, and a form to try them"),

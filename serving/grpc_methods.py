@@ -19,6 +19,7 @@ from keraship.serving.engine import Engine, ModelSpec
 from keraship.serving.examples import ExamplesCall, read_input
 from keraship.serving.multi_inference import MultiInferenceCall, read_tasks
 from keraship.serving.prediction import PredictCall, Prediction
+from keraship.serving.request_log import RequestLog
 from keraship.serving.request_metrics import count_call, counted
 from keraship.serving.servable import VersionStatus
 from keraship.serving.status import CODES
@@ -55,10 +56,21 @@ class GrpcOptions:
 
 
 class GrpcMethods:
-    """The RPCs that an engine answers. reload: what answers HandleReloadConfigRequest, where models can be changed."""
+    """The RPCs that an engine answers.
 
-    def __init__(self, engine: Engine, options: GrpcOptions | None = None, *, reload: Method | None = None) -> None:
+    reload: what answers HandleReloadConfigRequest, where models can be changed. log: is shown what was answered.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: GrpcOptions | None = None,
+        *,
+        reload: Method | None = None,
+        log: RequestLog | None = None,
+    ) -> None:
         self._engine = engine
+        self._log = log
         self._encoding: Encoding = "tensor_content" if options and options.tensor_content else "values"
         self._methods: dict[str, Method] = {
             "Predict": counted("Predict", self._predict),
@@ -78,12 +90,15 @@ class GrpcMethods:
         Raises StatusError; what nobody foresaw is Internal("internal"), and in full in the log.
         """
         try:
-            return self._answer(method, request, deadline)
+            answer = self._answer(method, request, deadline)
         except StatusError:
             raise
         except Exception as error:
             _LOG.exception("%s failed in a way that nobody foresaw", method)
             raise Internal("internal") from error
+        if self._log is not None:
+            self._log.offer(method, request, answer)
+        return answer
 
     def _answer(self, method: str, request: bytes, deadline: float | None) -> bytes:
         handler = self._methods.get(method.rpartition("/")[2])

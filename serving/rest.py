@@ -21,11 +21,13 @@ from urllib.parse import unquote_to_bytes
 from google.protobuf import json_format
 
 from keraship.errors import Internal, InvalidArgument, StatusError
+from keraship.serving.backend import Array
 from keraship.serving.engine import Engine, ModelSpec
 from keraship.serving.examples import ExamplesCall
 from keraship.serving.grpc_methods import status_response
 from keraship.serving.json_text import quote, to_bytes
 from keraship.serving.prediction import PredictCall
+from keraship.serving.request_log import RequestLog
 from keraship.serving.request_metrics import count_request
 from keraship.serving.rest_answer import write_response
 from keraship.serving.rest_examples import read_examples, write_classes, write_values
@@ -97,6 +99,7 @@ class RestApi:
     """The answers of an engine, over HTTP; beside them pages, of which the first that knows a path answers it.
 
     placed: pages by their paths, without a query; they come before all else, by whatever method.
+    log: is shown what was answered.
     """
 
     def __init__(
@@ -105,7 +108,9 @@ class RestApi:
         options: RestOptions | None = None,
         pages: Sequence[Page] = (),
         placed: Mapping[str, Page] | None = None,
+        log: RequestLog | None = None,
     ) -> None:
+        self._log = log
         self._engine = engine
         self._options = options or RestOptions()
         self._pages = tuple(pages)
@@ -165,22 +170,38 @@ class RestApi:
     def _predict(self, spec: ModelSpec, body: bytes) -> Response:
         asked = read_request(body)
 
+        inputs: dict[str, Array] = {}
+
         def make_call(signatures: Mapping[str, Signature]) -> PredictCall:
+            inputs.update(read_inputs(asked, signatures))
             return PredictCall(
-                inputs=read_inputs(asked, signatures),
+                inputs=inputs,
                 read=lambda array: array,
                 signature_name=asked.signature_name,
                 timeout=self._options.timeout,
             )
 
-        outputs = self._engine.predict_by(spec, make_call).outputs
-        return Response(200, write_response(outputs, by_row=asked.by_row))
+        prediction = self._engine.predict_by(spec, make_call)
+        response = Response(200, write_response(prediction.outputs, by_row=asked.by_row))
+        if self._log is not None:
+            self._log.offer_prediction(prediction, inputs)
+        return response
 
     def _classify(self, spec: ModelSpec, body: bytes) -> Response:
-        return Response(200, write_classes(self._engine.classify(spec, self._examples(body)).classes))
+        call = self._examples(body)
+        found = self._engine.classify(spec, call)
+        response = Response(200, write_classes(found.classes))
+        if self._log is not None:
+            self._log.offer_examples("classify_log", found, call.examples)
+        return response
 
     def _regress(self, spec: ModelSpec, body: bytes) -> Response:
-        return Response(200, write_values(self._engine.regress(spec, self._examples(body)).values))
+        call = self._examples(body)
+        found = self._engine.regress(spec, call)
+        response = Response(200, write_values(found.values))
+        if self._log is not None:
+            self._log.offer_examples("regress_log", found, call.examples)
+        return response
 
     def _examples(self, body: bytes) -> ExamplesCall:
         asked = read_examples(body)

@@ -21,6 +21,7 @@ from keraship.serving.grpc_methods import GrpcMethods, GrpcOptions
 from keraship.serving.manager import ManagerOptions, ModelManager
 from keraship.serving.reload_method import ReloadMethod
 from keraship.serving.repository import Repository, RepositoryOptions
+from keraship.serving.request_log import RequestLog, RequestLogOptions
 from keraship.serving.request_metrics import REGISTRY, counted_load
 from keraship.serving.scheduling import SchedulingOptions, scheduled
 from keraship.serving.servable import Servable
@@ -48,6 +49,7 @@ class ServerOptions:
     grpc_health: whether gRPC has the service for health checks. grpc_tls, rest_tls: None for plain text.
     health_urls: whether REST has /livez and /readyz. list_models: whether GET /v1/models lists them.
     drain_seconds: how long the end is announced by /readyz before no more requests are taken.
+    request_log: None to keep no requests.
     """
 
     models: tuple[ModelConfig, ...] | None
@@ -78,6 +80,7 @@ class ServerOptions:
     health_urls: bool = False
     list_models: bool = False
     drain_seconds: float = 0
+    request_log: RequestLogOptions | None = None
 
 
 class Server:
@@ -99,6 +102,7 @@ class Server:
         self._grpc: Any = None
         self._rest: Any = None
         self._ended = threading.Event()
+        self._log = RequestLog(options.request_log) if options.request_log else None
 
     def start(self) -> None:
         """Load the models, wait for them, open the ports."""
@@ -132,6 +136,8 @@ class Server:
             self._rest.stop()
         if finish_grpc:
             finish_grpc()
+        if self._log:
+            self._log.close()
         return self._manager.close()
 
     def __enter__(self) -> Server:
@@ -163,7 +169,9 @@ class Server:
 
         options = self._options
         self._grpc = GrpcServer(
-            GrpcMethods(self.engine, options.grpc, reload=ReloadMethod(self._manager, REGISTRY.first_value)),
+            GrpcMethods(
+                self.engine, options.grpc, reload=ReloadMethod(self._manager, REGISTRY.first_value), log=self._log
+            ),
             GrpcServerOptions(
                 options.port,
                 options.socket_path,
@@ -207,6 +215,7 @@ class Server:
             RestOptions(options.rest_timeout, cors=options.rest_cors, list_models=options.list_models),
             list(self._pages()),
             self._placed(),
+            self._log,
         )
         return RestServer(wsgi_app(api), port, threads=options.rest_threads, tls=options.rest_tls)
 
