@@ -201,10 +201,10 @@ def _run_coverage(run: Runner, seed: int, folder: Path) -> NoReturn:
     flags = [
         f"-seed={seed + 1}",
         f"-max_len={LARGEST}",
-        "-timeout=0",
+        "-timeout=60",
         "-rss_limit_mb=0",
         "-len_control=0",
-        "-print_final_stats=0",
+        f"-artifact_prefix={folder}/",
     ]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], run, custom_mutator=change)
     atheris.Fuzz()
