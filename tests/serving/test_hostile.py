@@ -48,17 +48,19 @@ def server(
     assert "Traceback" not in log, log
 
 
-NESTED = {
-    "lists": b'{"instances": ' + b"[" * 500_000 + b"1" + b"]" * 500_000 + b"}",
-    "lists that never end": b'{"instances": ' + b"[" * 500_000,
-    "lists alone": b"[" * 500_000 + b"]" * 500_000,
-    "objects": b'{"instances": ' * 500_000,
-}
+LISTS = b'{"instances": ' + b"[" * 500_000 + b"1" + b"]" * 500_000 + b"}"
+NESTED = [
+    ("predict", LISTS),
+    ("classify", LISTS.replace(b"instances", b"examples")),
+    ("predict", b'{"instances": ' + b"[" * 500_000),
+    ("predict", b"[" * 500_000 + b"]" * 500_000),
+    ("regress", b'{"examples": ' * 500_000),
+]
 
 
-@pytest.mark.parametrize("body", NESTED.values(), ids=NESTED.keys())
-def test_a_nesting_without_end_is_answered(server: Any, body: bytes) -> None:
-    assert server.ask("POST", LINEAR, body).status == 400
+@pytest.mark.parametrize(("verb", "body"), NESTED, ids=["lists", "examples", "open", "no object", "objects"])
+def test_a_nesting_without_end_is_answered(server: Any, verb: str, body: bytes) -> None:
+    assert server.ask("POST", f"/v1/models/linear:{verb}", body).status == 400
     _assert_well(server)
 
 
@@ -111,13 +113,15 @@ def test_a_body_that_unpacks_to_too_much_counts_as_empty(server: Any) -> None:
     assert server.ask("POST", LINEAR, right, **{"Content-Encoding": "gzip"}).json == {"predictions": [[8]]}
 
 
-# fmt: off
+HEAD = b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: a\r\n"
 HALVES = [
-    b"P", b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: a\r\n", b"\x16\x03\x01\x02\0", b"\0" * 1000,
-          b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
-          b"POST /v1/models/linear:predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\na",
+    b"P",
+    HEAD,
+    HEAD + b"Content-Length: 100\r\n\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\na",
+    b"\x16\x03\x01\x02\0",
+    b"\0" * 1000,
 ]
-# fmt: on
 
 
 def test_halves_of_requests_and_an_end(server: Any) -> None:
