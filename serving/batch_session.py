@@ -21,6 +21,7 @@ from keraship.errors import FailedPrecondition, InvalidArgument, ResourceExhaust
 from keraship.serving.backend import Array, Backend
 from keraship.serving.batch_while_busy import Observer
 from keraship.serving.batching import Outputs, Task, make_task, run_together
+from keraship.serving.request_metrics import count_batch, count_batched_call
 from keraship.serving.text_proto import read_text_proto
 from keraship.signature import Signature
 from keraship.wire.messages import BatchingParameters
@@ -43,6 +44,7 @@ class BatchingOptions:
     pad: bool = False
     split: bool = False
     max_run_rows: int = 0
+    thread_pool: str = ""
 
     @property
     def run_rows(self) -> int:
@@ -67,6 +69,7 @@ def read_batching(path: str | Path) -> BatchingOptions:
         pad=message.pad_variable_length_inputs,
         split=bool(value("enable_large_batch_splitting", 0)),
         max_run_rows=value("max_execution_batch_size", 0),
+        thread_pool=message.thread_pool_name.value,
     )
 
 
@@ -204,6 +207,9 @@ class BatchSession:
                 task.finish(error=error)
             return
         size = next((allowed for allowed in self._options.allowed_rows if allowed >= rows), rows)
+        for task in tasks:
+            count_batched_call(self._options.thread_pool, seconds_queued=time.monotonic() - task.queued, rows=task.rows)
+        count_batch(size, padding=size - rows)
         run_together(self._backend, tasks, lambda: _rounded_up(together, tasks, size))
 
 

@@ -17,12 +17,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from keraship import bundle
-from keraship.errors import DataLoss, InvalidArgument, Unimplemented
+from keraship.errors import DataLoss, InvalidArgument, StatusError, Unimplemented
 from keraship.serving.classify import classify
 from keraship.serving.examples import ExamplesCall, read_input
 from keraship.serving.multi_inference import MultiInferenceCall, multi_inference, read_tasks
 from keraship.serving.prediction import PredictCall, predict
 from keraship.serving.regress import regress
+from keraship.serving.request_metrics import count_warm_up
 from keraship.serving.servable import Servable
 from keraship.serving.tfrecord import read_records
 from keraship.wire import to_array
@@ -53,14 +54,16 @@ def warm_up(servable: Servable, version_dir: Path, options: WarmupOptions) -> No
         return
     _LOG.info("Starting to read warmup data for model at %s", path)
     begin, count = time.monotonic(), 0
-    for log in _read(path):
-        count += 1
-        kind = log.WhichOneof("log_type")
-        if kind is None:
-            _refuse_unknown(log)
-            continue
-        for _ in range(max(options.iterations, 1)):
-            _RUN[kind](servable, getattr(log, kind).request, options.check_method)
+    status = "OK"
+    try:
+        for log in _read(path):
+            count += 1
+            _run(servable, log, options)
+    except StatusError as error:
+        status = error.code
+        raise
+    finally:
+        count_warm_up(str(version_dir), status, seconds=time.monotonic() - begin, records=count)
     _LOG.info(
         "Finished reading warmup data for model at %s. Number of warmup records read: %d. "
         "Elapsed time (microseconds): %d.",
@@ -68,6 +71,15 @@ def warm_up(servable: Servable, version_dir: Path, options: WarmupOptions) -> No
         count,
         (time.monotonic() - begin) * 1e6,
     )
+
+
+def _run(servable: Servable, log: Any, options: WarmupOptions) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind is None:
+        _refuse_unknown(log)
+        return
+    for _ in range(max(options.iterations, 1)):
+        _RUN[kind](servable, getattr(log, kind).request, options.check_method)
 
 
 def _read(path: Path) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from keraship.errors import (
 )
 from keraship.serving.batch_session import BatchingOptions, BatchSession, read_batching
 from keraship.serving.batch_while_busy import BatchWhileBusy, Sizes
+from keraship.serving.request_metrics import REGISTRY
 from keraship.signature import Signature, TensorSpec
 
 Array = np.ndarray[Any, Any]
@@ -266,6 +267,18 @@ def test_inputs_that_cannot_be_put_together(inputs: Any, text: str) -> None:
     backend = session(Doubling())
     assert ask(backend, {name: np.asarray(array) for name, array in inputs.items()}).details == text
     backend.close()
+
+
+def test_batches_are_counted() -> None:
+    """As TensorFlow Serving's metrics have it: the size with the padding, and the padding by that size."""
+    counted = REGISTRY.first_value(":tensorflow:serving:batching_session:wrapped_run_count")
+    backend = session(Doubling(), max_rows=8, allowed_rows=(4, 8), thread_pool="pool")
+    assert ask(backend, rows(1, 2)) == [[2], [4]]
+    backend.close()
+    assert REGISTRY.first_value(":tensorflow:serving:batching_session:wrapped_run_count") == counted + 1
+    text = REGISTRY.text()
+    assert ':batching_session:queuing_latency_count{thread_pool_name="pool"} 1\n' in text
+    assert ':batching_session:padding_size_sum{execution_batch_size="4"}' in text
 
 
 def test_parameters(tmp_path: Path) -> None:
