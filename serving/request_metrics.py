@@ -53,6 +53,28 @@ def count_request(model: str, status: str, *, api: str, entrypoint: str, seconds
         _request_latency.add(seconds * 1e6, (model, api, entrypoint))
 
 
+def traffic() -> dict[str, Any]:
+    """What was answered since the start, as JSON can hold it.
+
+    limits: of the latencies' buckets, in microseconds. models: by name, "answered" with "buckets" (inference alone, the
+    last bucket has no limit), and "failed", of whatever kind.
+    """
+    models: dict[str, dict[str, Any]] = {}
+
+    def of(name: str) -> dict[str, Any]:
+        return models.setdefault(name, {"answered": 0, "failed": 0, "buckets": [0] * (len(_LATENCY) + 1)})
+
+    for (name, api, _), (counts, _) in _request_latency.cells().items():
+        if api:
+            entry = of(name)
+            entry["answered"] += sum(counts)
+            entry["buckets"] = [old + new for old, new in zip(entry["buckets"], counts, strict=True)]
+    for (name, status), count in _requests.cells().items():
+        if status != "OK":
+            of(name)["failed"] += count
+    return {"limits": list(_LATENCY), "models": models}
+
+
 def count_call(model: str, api: str, run: Callable[[], Any]) -> Any:
     """What `run` returns, counted as a call over gRPC."""
     status, begin = "OK", time.perf_counter()

@@ -22,7 +22,7 @@ from keraship.serving.manager import ManagerOptions, ModelManager
 from keraship.serving.reload_method import ReloadMethod
 from keraship.serving.repository import Repository, RepositoryOptions
 from keraship.serving.request_log import RequestLog, RequestLogOptions
-from keraship.serving.request_metrics import REGISTRY, counted_load
+from keraship.serving.request_metrics import REGISTRY, counted_load, traffic
 from keraship.serving.scheduling import SchedulingOptions, scheduled
 from keraship.serving.servable import Servable
 from keraship.serving.versions import ModelConfig
@@ -233,7 +233,7 @@ class Server:
         if self._options.ui:
             from keraship.serving.ui import Ui
 
-            yield Ui(self.engine)
+            yield Ui(self.engine, traffic)
         if self._options.openapi:
             from keraship.serving.openapi import OpenApi
 

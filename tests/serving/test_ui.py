@@ -109,6 +109,23 @@ def test_a_picture_is_recognised(browser: Any, server: Any, tmp_path: Path) -> N
 
 
 @needs_browser
+def test_the_traffic_is_shown(browser: Any, server: Any) -> None:
+    """Requests, failed ones among them, by model and in all; rates come with the second look."""
+    browser.show(f"http://127.0.0.1:{server.rest_port}/ui/", 1400)
+    browser.wait("return document.querySelectorAll('#rates .card').length === 3")
+    for _ in range(30):
+        assert server.post("/v1/models/linear:predict", {"instances": [[1, 2]]}).status == 200
+    assert server.post("/v1/models/linear:predict", {"instances": [[1]]}).status == 400
+    cells = "[...document.querySelectorAll('#models tbody tr')].find(row => row.innerText.startsWith('linear'))"
+    browser.wait(f"return {cells}.querySelectorAll('td.num')[4]?.textContent >= '31'")
+    browser.wait(f"return parseFloat({cells}.querySelectorAll('td.num')[0].textContent) > 0")
+    assert browser.run(f"return {cells}.querySelectorAll('td.num')[2].textContent").startswith("< ")
+    assert "requests since the start" in browser.run("return document.querySelector('#rates').innerText")
+    assert browser.run("return document.querySelector('#rates polyline').getAttribute('points')")
+    assert browser.errors() == []
+
+
+@needs_browser
 def test_a_name_that_is_html_is_text(browser: Any, server: Any) -> None:
     browser.show(f"http://127.0.0.1:{server.rest_port}/ui/?name", 1400)
     browser.wait("return document.querySelector('#models table')")
