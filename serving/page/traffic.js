@@ -15,6 +15,9 @@ export const COLUMNS = ["Requests/s", "Failed/s", "p50", "p99", "Since the start
 export function cards(rates) {
   if (!rates?.models) return [];
   limits = rates.limits;
+  const before = history.at(-1)?.models ?? {};
+  // Fewer than before: the server was started anew.
+  if (Object.entries(before).some(([name, { answered }]) => (rates.models[name]?.answered ?? 0) < answered)) history.length = 0;
   history.push({ at: performance.now() / 1000, models: rates.models });
   while (history.length > 2 && history[1].at < history.at(-1).at - SECONDS) history.shift();
   const all = Object.values(perModel(rates));

@@ -117,7 +117,8 @@ def test_the_traffic_is_shown(browser: Any, server: Any) -> None:
         assert server.post("/v1/models/linear:predict", {"instances": [[1, 2]]}).status == 200
     assert server.post("/v1/models/linear:predict", {"instances": [[1]]}).status == 400
     cells = "[...document.querySelectorAll('#models tbody tr')].find(row => row.innerText.startsWith('linear'))"
-    browser.wait(f"return {cells}.querySelectorAll('td.num')[4]?.textContent >= '31'")
+    total = f"parseInt({cells}.querySelectorAll('td.num')[4]?.textContent.replace(',', ''))"
+    browser.wait(f"return {total} >= 31")
     browser.wait(f"return parseFloat({cells}.querySelectorAll('td.num')[0].textContent) > 0")
     assert browser.run(f"return {cells}.querySelectorAll('td.num')[2].textContent").startswith("< ")
     assert "requests since the start" in browser.run("return document.querySelector('#rates').innerText")
