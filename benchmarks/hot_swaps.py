@@ -158,6 +158,7 @@ def _run(server: _Server, base: Path, side: int, swaps: int, callers: int) -> Re
         with ThreadPoolExecutor(callers) as pool:
             running = [pool.submit(caller.run, stop) for caller in asking]
             try:
+                _wait_until_seen(1, asking)
                 for version in range(2, swaps + 2):
                     _swap(control, base, version, side)
                     _wait_until_seen(version, asking)
