@@ -19,11 +19,9 @@ import numpy as np
 
 from keraship.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from keraship.serving.backend import Array, Backend
-from keraship.serving.batch_while_busy import Observer
-from keraship.serving.batching import Outputs, Task, make_task, run_together
+from keraship.serving.batching import InFront, Outputs, Task, make_task, run_together
 from keraship.serving.request_metrics import count_batch, count_batched_call
 from keraship.serving.text_proto import read_text_proto
-from keraship.signature import Signature
 from keraship.wire.messages import BatchingParameters
 
 PARAMETERS_FILE = "batching_params.pbtxt"
@@ -85,17 +83,16 @@ def check_batching(options: BatchingOptions) -> None:
         )
 
 
-class BatchSession:
+class BatchSession(InFront):
     """A backend in front of `backend`: a request waits until its batch is full or its time is up.
 
     Requests of equal input and output names share a batch. Raises as `check_batching` does.
     """
 
-    def __init__(self, backend: Backend, options: BatchingOptions, observer: Observer | None = None) -> None:
+    def __init__(self, backend: Backend, options: BatchingOptions) -> None:
         check_batching(options)
-        self._backend = backend
+        super().__init__(backend)
         self._options = options
-        self._observer = observer
         self._changed = threading.Condition()
         self._queues: dict[Any, deque[_Batch]] = {}
         self._closed = False
@@ -104,18 +101,6 @@ class BatchSession:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._backend.signatures
-
-    @property
-    def defaults(self) -> Mapping[str, Mapping[str, Array]]:
-        return self._backend.defaults
-
-    @property
-    def signature_defs(self) -> Any:
-        return self._backend.signature_defs
 
     def run(
         self,
@@ -198,8 +183,6 @@ class BatchSession:
 
     def _run(self, tasks: list[Task]) -> None:
         rows = sum(task.rows for task in tasks)
-        if self._observer is not None:
-            self._observer(rows, time.monotonic() - min(task.queued for task in tasks))
         try:
             together = _padded(tasks) if self._options.pad else _alike(tasks)
         except FailedPrecondition as error:

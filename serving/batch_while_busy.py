@@ -16,7 +16,7 @@ from typing import Any
 
 from keraship.errors import DeadlineExceeded
 from keraship.serving.backend import Array, Backend
-from keraship.serving.batching import Outputs, Task, concatenated, kinds, make_task, run_together
+from keraship.serving.batching import InFront, Outputs, Task, concatenated, kinds, make_task, run_together
 from keraship.signature import Signature
 
 _QUICK_SECONDS = 100e-6  # what passing a request from thread to thread costs, at least
@@ -26,14 +26,14 @@ Observer = Callable[[int, float], None]
 """Told of every run: how many rows, and how many seconds its first request waited."""
 
 
-class BatchWhileBusy:
+class BatchWhileBusy(InFront):
     """A backend in front of `backend`, for threads that ask at once.
 
     together: whether requests may share a run; otherwise only the number of runs at once is limited.
     """
 
     def __init__(self, backend: Backend, *, together: bool, slots: int = 0, observer: Observer | None = None) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._together = together
         self._observer = observer
         self._free = slots or cores()
@@ -42,18 +42,6 @@ class BatchWhileBusy:
         self._sizes: dict[Any, Sizes] = {}
         self._best_seconds = float("inf")
         self._fixed = {name for name, each in backend.signatures.items() if not _takes_any_rows(each)}
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._backend.signatures
-
-    @property
-    def defaults(self) -> Mapping[str, Mapping[str, Array]]:
-        return self._backend.defaults
-
-    @property
-    def signature_defs(self) -> Any:
-        return self._backend.signature_defs
 
     def run(
         self,

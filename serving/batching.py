@@ -14,11 +14,31 @@ from typing import Any
 import numpy as np
 
 from keraship.errors import FailedPrecondition
-from keraship.serving.backend import Array, Backend
+from keraship.serving.backend import Array, Backend, JointBackend
+from keraship.signature import Signature
 
 Outputs = list[Array]
 
-_ENDLESS_SECONDS = 1e6  # gRPC's "no deadline" is one in centuries, for which no clock waits
+
+class InFront:
+    """What a backend in front of `backend` has of it; several signatures at once are one run that waits for nobody."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        if isinstance(backend, JointBackend):
+            self.run_together = backend.run_together
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._backend.signatures
+
+    @property
+    def defaults(self) -> Mapping[str, Mapping[str, Array]]:
+        return self._backend.defaults
+
+    @property
+    def signature_defs(self) -> Any:
+        return self._backend.signature_defs
 
 
 @dataclass(eq=False)
@@ -69,7 +89,7 @@ def make_task(
     sizes = {len(array) if array.ndim else None for array in inputs.values()}
     if len(sizes) != 1 or None in sizes:
         return None
-    deadline = None if timeout is None or timeout > _ENDLESS_SECONDS else time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     return Task(signature_name, inputs, tuple(output_names), sizes.pop() or 0, deadline)
 
 

@@ -244,19 +244,23 @@ def _options(flags: Flags, models: Sequence[ModelConfig] | None, *, strict: bool
 
 
 def _grpc_tls(flags: Flags) -> Any:
+    path = flags.text("ssl_config_file")
+    if not path:
+        return None
     from keraship.serving.tls import read_grpc_tls
 
-    path = flags.text("ssl_config_file")
-    return read_grpc_tls(path) if path else None
+    return read_grpc_tls(path)
 
 
 def _rest_tls(flags: Flags) -> Any:
-    from keraship.serving.tls import read_rest_tls
-
     certificate, key = flags.text("rest_ssl_certificate_file"), flags.text("rest_ssl_key_file")
     if bool(certificate) != bool(key):
         raise InvalidArgument("expected both of --rest_ssl_certificate_file and --rest_ssl_key_file; got one")
-    return read_rest_tls(certificate, key, flags.text("rest_ssl_client_ca_file")) if certificate else None
+    if not certificate:
+        return None
+    from keraship.serving.tls import read_rest_tls
+
+    return read_rest_tls(certificate, key, flags.text("rest_ssl_client_ca_file"))
 
 
 def _request_log(flags: Flags) -> Any:

@@ -17,6 +17,7 @@ from keraship.serving.grpc_methods import GrpcMethods
 from keraship.serving.status import CODES, grpc_details
 from keraship.wire.messages import METHODS
 
+_ENDLESS_SECONDS = 1e6
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -107,7 +108,7 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no t
                 return b""
             try:
                 return self._methods.unary(
-                    method, request, metadata=context.invocation_metadata(), deadline=context.time_remaining()
+                    method, request, metadata=context.invocation_metadata(), deadline=_seconds_left(context)
                 )
             except StatusError as error:
                 context.set_code(_CODES[CODES[error.code].number])
@@ -121,6 +122,12 @@ def _credentials(tls: GrpcTls) -> Any:
     return grpc.ssl_server_credentials(
         [(tls.server_key, tls.server_cert)], tls.custom_ca or None, require_client_auth=tls.client_verify
     )
+
+
+def _seconds_left(context: Any) -> float | None:
+    """Until the call's deadline; None where it has none: gRPC says so by one in centuries, for which no clock waits."""
+    seconds: float | None = context.time_remaining()
+    return None if seconds is None or seconds > _ENDLESS_SECONDS else seconds
 
 
 def _channel_arguments(given: Mapping[str, int | str]) -> list[tuple[str, int | str]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from keraship.serving.rest import Request, Response
+from keraship.serving.rest import Page, Request, Response
 from keraship.serving.servable import State, VersionStatus
 from keraship.serving.status import text
 
 Statuses = Mapping[str, Sequence[VersionStatus]]
 
 
-def health_page(models: Callable[[], Statuses], ending: Callable[[], bool]) -> Callable[[Request], Response | None]:
+def health_page(models: Callable[[], Statuses], ending: Callable[[], bool]) -> Page:
     """A page of both paths.
 
     /livez is 200 as long as anything is answered. /readyz is 200 while every model has a version that can be asked and

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-Array = np.ndarray[Any, Any]
+from keraship.serving.backend import Array
 
 _HEAD = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*(?:"signature_name"[ \t\r\n]*:[ \t\r\n]*"(\w*)"[ \t\r\n]*,[ \t\r\n]*)?'
                    rb'"(instances|inputs)"[ \t\r\n]*:[ \t\r\n]*(?=\[)', re.ASCII)  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from typing import TypeVar
 
 Labels = tuple[str, ...]
@@ -77,11 +77,6 @@ class Gauge(Counter):
         cell = self._cells.get(labels) or self._new(labels)
         cell[0] = value
 
-    def replace(self, values: Mapping[Labels, int]) -> None:
-        """These are all the values there are now."""
-        with self._lock:
-            self._cells = {labels: [value] for labels, value in values.items()}
-
 
 class Histogram:
     """How often values fell between limits, for each combination of labels; a value that is a limit lies above it."""
@@ -142,7 +137,6 @@ class Registry:
 
     def __init__(self) -> None:
         self._metrics: dict[str, Counter | Histogram] = {}
-        self._refreshers: list[Callable[[], None]] = []
 
     def counter(self, name: str, *labels: str) -> Counter:
         """A new counter."""
@@ -156,14 +150,8 @@ class Registry:
         """A new histogram; limits: of its buckets, ascending."""
         return self._added(Histogram(name, labels, limits=limits))
 
-    def before_reading(self, refresh: Callable[[], None]) -> None:
-        """Call `refresh` whenever the metrics are about to be read: for what is cheaper to look up than to follow."""
-        self._refreshers.append(refresh)
-
     def text(self) -> str:
         """The page for Prometheus, in the order of the names."""
-        for refresh in self._refreshers:
-            refresh()
         return "".join(f"{line}\n" for name in sorted(self._metrics) for line in self._metrics[name].lines())
 
     def first_value(self, name: str) -> int:

@@ -30,7 +30,7 @@ _examples_total = REGISTRY.counter(f"{_SERVING}/request_example_count_total", "m
 _logged = REGISTRY.counter(f"{_SERVING}/request_log_count", "model_name", "status_code")
 _warm_up_latency = REGISTRY.histogram(f"{_SERVING}/model_warmup_latency", "model_path", "status", limits=_LATENCY)
 _warm_up_records = REGISTRY.counter(f"{_SERVING}/model_warmup_records_read", "model_path", "status")
-_mlmd = REGISTRY.gauge(f"{_SERVING}/mlmd_map", "model_name", "version")
+REGISTRY.gauge(f"{_SERVING}/mlmd_map", "model_name", "version")  # nothing sets it here; its name stands on the page
 _queuing_latency = REGISTRY.histogram(
     f"{_BATCHING}/queuing_latency", "thread_pool_name", limits=exponential(100, 1.2, 52)
 )
@@ -119,11 +119,6 @@ def count_warm_up(model_path: str, status: str, *, seconds: float, records: int)
     """A version's warm-up requests were run; status: the code's name."""
     _warm_up_latency.add(seconds * 1e6, (model_path, status))
     _warm_up_records.add((model_path, status), records)
-
-
-def note_mlmd(model: str, version: int) -> None:
-    """A version has an ML Metadata identifier beside it; TensorFlow Serving shows text gauges as 0."""
-    _mlmd.set(0, (model, str(version)))
 
 
 @contextmanager

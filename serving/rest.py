@@ -22,11 +22,13 @@ from google.protobuf import json_format
 
 from keraship.errors import Internal, InvalidArgument, StatusError
 from keraship.serving.backend import Array
+from keraship.serving.classify import Classified
 from keraship.serving.engine import Engine, ModelSpec
 from keraship.serving.examples import ExamplesCall
 from keraship.serving.grpc_methods import status_response
 from keraship.serving.json_text import quote, to_bytes
 from keraship.serving.prediction import PredictCall
+from keraship.serving.regress import Regressed
 from keraship.serving.request_log import RequestLog
 from keraship.serving.request_metrics import count_request
 from keraship.serving.rest_answer import write_response
@@ -169,7 +171,6 @@ class RestApi:
 
     def _predict(self, spec: ModelSpec, body: bytes) -> Response:
         asked = read_request(body)
-
         inputs: dict[str, Array] = {}
 
         def make_call(signatures: Mapping[str, Signature]) -> PredictCall:
@@ -190,17 +191,16 @@ class RestApi:
     def _classify(self, spec: ModelSpec, body: bytes) -> Response:
         call = self._examples(body)
         found = self._engine.classify(spec, call)
-        response = Response(200, write_classes(found.classes))
-        if self._log is not None:
-            self._log.offer_examples("classify_log", found, call.examples)
-        return response
+        return self._logged("classify_log", found, call, Response(200, write_classes(found.classes)))
 
     def _regress(self, spec: ModelSpec, body: bytes) -> Response:
         call = self._examples(body)
         found = self._engine.regress(spec, call)
-        response = Response(200, write_values(found.values))
+        return self._logged("regress_log", found, call, Response(200, write_values(found.values)))
+
+    def _logged(self, field: str, found: Classified | Regressed, call: ExamplesCall, response: Response) -> Response:
         if self._log is not None:
-            self._log.offer_examples("regress_log", found, call.examples)
+            self._log.offer_examples(field, found, call.examples)
         return response
 
     def _examples(self, body: bytes) -> ExamplesCall:
@@ -266,10 +266,6 @@ def wsgi_app(api: RestApi) -> Callable[[dict[str, Any], Callable[..., Any]], Ite
     flask.register_error_handler(404, lambda _: view(""))  # a path with a line break fits no rule of Flask's
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("CONTENT_LENGTH", "").startswith("-"):  # it would be read until the connection ends
-            response = _html_error(HTTPStatus.BAD_REQUEST)
-            start_response(_status_line(response.status), [*_headers(response), ("Connection", "close")])
-            return [response.body]
         if environ["REQUEST_METHOD"] in _METHODS and not _is_prediction(environ):
             return flask(environ, start_response)
         response = api.handle(_read_environ(environ, environ.get("PATH_INFO", "")))

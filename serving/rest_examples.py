@@ -33,7 +33,7 @@ class JsonExamples:
 def read_examples(body: bytes) -> JsonExamples:
     """A request's body; raises InvalidArgument for what is no request."""
     request = read_request(body)
-    root = request.root
+    root = request.root()
     context = _example(root["context"]) if "context" in root else b""
     if "examples" not in root:
         raise InvalidArgument(

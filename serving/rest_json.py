@@ -10,7 +10,6 @@ import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -30,26 +29,21 @@ from keraship.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 class JsonRequest:
     """A predict request whose JSON is good; what its tensors are, only the model's signature can say.
 
-    numbers: what was read the fast way; root is made then only where that does not do for the signature.
+    root: gives the whole request. numbers: what was read the fast way; the whole is read then only where that does not
+    do for the signature.
     """
 
-    body: bytes
     signature_name: str
     by_row: bool
+    root: Callable[[], Mapping[str, Any]]
     numbers: Numbers | None = None
-
-    @cached_property
-    def root(self) -> Mapping[str, Any]:
-        """The whole request."""
-        root: Mapping[str, Any] = parse(self.body)
-        return root
 
 
 def read_request(body: bytes) -> JsonRequest:
     """A request's body; raises InvalidArgument for text that is no JSON object."""
     numbers = read_numbers(body)
     if numbers is not None:
-        return JsonRequest(body, numbers.signature_name, numbers.key == "instances", numbers)
+        return JsonRequest(numbers.signature_name, numbers.key == "instances", lambda: parse(body), numbers)
     root = parse(body)
     if not isinstance(root, dict):
         raise InvalidArgument(f"JSON Value: {debug(root)} Is not object")
@@ -58,9 +52,7 @@ def read_request(body: bytes) -> JsonRequest:
         raise InvalidArgument(
             f"JSON Value: {debug(root)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    request = JsonRequest(body, name, "instances" in root)
-    request.__dict__["root"] = root  # it need not be read twice
-    return request
+    return JsonRequest(name, "instances" in root, lambda: root)
 
 
 def read_inputs(request: JsonRequest, signatures: Mapping[str, Signature]) -> dict[str, Array]:
@@ -74,7 +66,7 @@ def read_inputs(request: JsonRequest, signatures: Mapping[str, Signature]) -> di
     array = _from_numbers(request.numbers, specs) if request.numbers else None
     if array is not None:
         return dict.fromkeys(specs, array)
-    root = request.root
+    root = request.root()
     if "instances" in root and "inputs" in root:
         raise InvalidArgument(
             f"JSON Value: {debug(root)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys "

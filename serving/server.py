@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +28,8 @@ from keraship.serving.versions import ModelConfig
 from keraship.serving.warmup import WarmupOptions, warm_up
 
 if TYPE_CHECKING:
+    import ssl
+
     from keraship.serving.grpc_server import GrpcTls
     from keraship.serving.rest import Page
 

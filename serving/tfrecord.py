@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keraship.errors import DataLoss
+from keraship.serving.backend import Array
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, bits reversed
 _MASK = 0xA282EAD8
@@ -22,8 +22,6 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 
 _LANE = 1024  # bytes whose CRCs are computed side by side in a large record
-
-Array = np.ndarray[Any, Any]
 
 
 def read_records(path: Path) -> Iterator[bytes]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from keraship.serving.tfrecord import masked_crc32c
+from keraship.serving.tfrecord import record
 from keraship.wire.messages import PredictionLog
 
 from .ask import Server
@@ -122,7 +121,7 @@ class _Run:
         path = self._path(step["write"])
         staged = path.with_name(f".{path.name}.staged")
         records = [text_format.Parse(each, PredictionLog()).SerializeToString() for each in step.get("records", ())]
-        staged.write_bytes(b"".join(map(_frame, records)) if records else step["text"].encode())
+        staged.write_bytes(b"".join(map(record, records)) if records else step["text"].encode())
         staged.replace(path)
         return iter(())
 
@@ -191,14 +190,6 @@ _ACTS: dict[str, Callable[[_Run, Mapping[str, Any]], Iterator[str]]] = {
     "sleep": _Run._sleep,
     "signal": _Run._signal,
 }
-
-
-def _frame(record: bytes) -> bytes:
-    """A record of a TFRecord file."""
-    header = struct.pack("<Q", len(record))
-    return b"".join(
-        (header, struct.pack("<I", masked_crc32c(header)), record, struct.pack("<I", masked_crc32c(record)))
-    )
 
 
 def _until_good(look: Callable[[], list[str]], seconds: float) -> list[str]:

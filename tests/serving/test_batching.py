@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from keraship.errors import (
 )
 from keraship.serving.batch_session import BatchingOptions, BatchSession, read_batching
 from keraship.serving.batch_while_busy import BatchWhileBusy, Sizes
+from keraship.serving.grpc_server import GrpcServer, GrpcServerOptions
 from keraship.serving.request_metrics import REGISTRY
 from keraship.signature import Signature, TensorSpec
 
@@ -139,17 +141,31 @@ def test_a_deadline_that_passes_in_the_queue_ends_that_request_only() -> None:
         assert (first.result(30), patient.result(30)) == ([[2]], [[4]])
 
 
-def test_a_call_without_a_deadline_waits() -> None:
+class Asking:
+    """Fake methods: the request is a number, the answer that of the backend."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def unary(self, _method: str, request: bytes, *, deadline: float | None, **_: Any) -> bytes:
+        return str(ask(self._backend, rows(float(request)), deadline)).encode()
+
+
+def test_a_call_without_a_deadline_waits(free_port: Callable[[], int]) -> None:
     """gRPC says so by a number of seconds that no clock can wait for."""
-    gate = threading.Event()
+    gate, port = threading.Event(), free_port()
     backend = held(Doubling(gate=gate))
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ask, backend, rows(1), 9.2e18)
+    server = GrpcServer(Asking(backend), GrpcServerOptions(port))  # type: ignore[arg-type]  # a fake
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        first = call.future(b"1")
         wait_until(lambda: backend._free == 0)
-        second = pool.submit(ask, backend, rows(2), 9.2e18)
+        second = call.future(b"2")
         wait_until(lambda: len(backend._queue) == 1)
         gate.set()
-        assert (first.result(30), second.result(30)) == ([[2]], [[4]])
+        assert (first.result(30), second.result(30)) == (b"[[2.0]]", b"[[4.0]]")
+    server.stop(0)()
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -52,7 +52,7 @@ def test_the_careful_reader_agrees(value: Any, edits: list[tuple[int, bytes]], d
         return
     root = parse(body)
     assert isinstance(root, dict)
-    careful = JsonRequest(body, root.get("signature_name", ""), "instances" in root)
+    careful = JsonRequest(root.get("signature_name", ""), "instances" in root, lambda: root)
     assert outcome(careful, body, dtype) == outcome(None, body, dtype)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ import pytest
 from google.protobuf import text_format
 
 from keraship import bundle
-from keraship.serving.tfrecord import masked_crc32c
+from keraship.serving.tfrecord import record
 from keraship.wire import to_tensor
 from keraship.wire.messages import PredictionLog, PredictRequest, ReloadConfigRequest
 
@@ -237,13 +236,6 @@ def test_sigterm_while_a_model_loads(serve: Any, tmp_path: Path, save_slow: Call
     server.wait_for_log("Loading servable version {name: m version: 1}")
     time.sleep(0.5)
     assert server.end() == 0
-
-
-def record(data: bytes) -> bytes:
-    """A TFRecord."""
-    length = struct.pack("<Q", len(data))
-    checksums = (struct.pack("<I", masked_crc32c(each)) for each in (length, data))
-    return length + next(checksums) + data + next(checksums)
 
 
 def test_sigterm_while_a_reload_waits(serve: Any, tmp_path: Path, save_linear: Callable[..., Path]) -> None:

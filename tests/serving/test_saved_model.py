@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,12 +16,11 @@ import pytest
 from google.protobuf import text_format
 
 from keraship.errors import StatusError
-from keraship.serving import config
+from keraship.serving import config, tfrecord
 from keraship.serving.backend import BackendOptions, open_backend
 from keraship.serving.prediction import PredictCall, predict
 from keraship.serving.servable import Servable
 from keraship.serving.text_proto import BadTextProto
-from keraship.serving.tfrecord import masked_crc32c
 from keraship.serving.warmup import WarmupOptions, warm_up
 from keraship.wire.messages import ClassificationRequest, Example, MultiInferenceRequest, PredictionLog
 
@@ -212,9 +210,7 @@ def test_tensors_that_are_not_there_are_missed_when_they_are_asked_for(half_plus
 
 
 def record(log: Any) -> bytes:
-    data = log.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    return b"".join((length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data))))
+    return tfrecord.record(log.SerializeToString())
 
 
 def example() -> Any:
